@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::identity::forwarding_keys::ForwardingKeys;
-use crate::identity::identity_signer::SignedIdentity;
+use crate::identity::identity_signer::{LIFETIME, SENT_FOR, SignedIdentity, caller_claims};
 use crate::identity::token_error::TokenError;
 use crate::identity::token_issuer::TokenIssuer;
 use crate::identity::token_rules::{NAME_LEN_MAX, TokenRules, moment};
@@ -20,10 +20,6 @@ use crate::policy::{AgentIdentity, FORWARDED_BY, FORWARDED_PROOF, IdentityProof}
 pub const FORWARDED_TYPE: &str = "adit-caller+jwt";
 /// The longest token, in bytes. Heads of requests have room for it.
 pub(super) const FORWARDED_LEN_MAX: usize = 8 * 1024;
-/// How long a token is accepted.
-const LIFETIME: Duration = Duration::from_secs(60);
-/// How long a token is reused. The rest of its lifetime is left for the connector.
-const SENT_FOR: Duration = Duration::from_secs(30);
 /// The most scopes of a token.
 const SCOPES_MAX: usize = 256;
 
@@ -76,25 +72,9 @@ impl IdentityForwarder {
         resource: &str,
         (now, proven_until): (Duration, Duration),
     ) -> Option<SignedIdentity> {
-        let mut claims = json!({
-            "iss": self.issuer,
-            "aud": resource,
-            "sub": identity.subject,
-            "iat": now.as_secs(),
-            "exp": (now + LIFETIME).min(proven_until).as_secs(),
-            "proof": identity.proof.name(),
-        });
+        let mut claims = caller_claims(identity, &self.issuer, resource, (now, proven_until));
         if proven_until != Duration::MAX {
             claims["proof_exp"] = json!(proven_until.as_secs());
-        }
-        if let Some(issuer) = &identity.issuer {
-            claims["sub_iss"] = json!(issuer);
-        }
-        if let Some(client) = &identity.client {
-            claims["client_id"] = json!(client);
-        }
-        if !identity.scopes.is_empty() {
-            claims["scope"] = json!(identity.scopes.join(" "));
         }
         if let Some(address) = address {
             claims["addr"] = json!(address);

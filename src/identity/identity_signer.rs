@@ -12,9 +12,9 @@ use crate::base::{hex, sha256};
 use crate::policy::AgentIdentity;
 
 /// The lifetime of a signed identity.
-const LIFETIME: Duration = Duration::from_secs(60);
+pub(super) const LIFETIME: Duration = Duration::from_secs(60);
 /// How long a signed identity is reused. The rest of its lifetime is left for the server.
-const SENT_FOR: Duration = Duration::from_secs(30);
+pub(super) const SENT_FOR: Duration = Duration::from_secs(30);
 /// The issuer, in the claim `iss`.
 const ISSUER: &str = "adit";
 /// The length of a key id: hexadecimal digits of the hash of the key.
@@ -70,23 +70,7 @@ impl IdentitySigner {
         resource: &str,
         (now, proven_until): (Duration, Duration),
     ) -> SignedIdentity {
-        let mut claims = json!({
-            "iss": ISSUER,
-            "aud": resource,
-            "sub": identity.subject,
-            "iat": now.as_secs(),
-            "exp": (now + LIFETIME).min(proven_until).as_secs(),
-            "proof": identity.proof.name(),
-        });
-        if let Some(issuer) = &identity.issuer {
-            claims["sub_iss"] = json!(issuer);
-        }
-        if let Some(client) = &identity.client {
-            claims["client_id"] = json!(client);
-        }
-        if !identity.scopes.is_empty() {
-            claims["scope"] = json!(identity.scopes.join(" "));
-        }
+        let mut claims = caller_claims(identity, ISSUER, resource, (now, proven_until));
         if let Some(edge) = identity.forwarded_by() {
             claims["forwarded_by"] = json!(edge);
         }
@@ -116,4 +100,31 @@ impl PartialEq for IdentityHeader {
     fn eq(&self, other: &IdentityHeader) -> bool {
         self.name == other.name && Arc::ptr_eq(&self.signer, &other.signer)
     }
+}
+
+/// The claims about a caller, for this resource, from this issuer. They expire after a minute, or earlier with the proof of the caller.
+pub(super) fn caller_claims(
+    identity: &AgentIdentity,
+    issuer: &str,
+    resource: &str,
+    (now, proven_until): (Duration, Duration),
+) -> Value {
+    let mut claims = json!({
+        "iss": issuer,
+        "aud": resource,
+        "sub": identity.subject,
+        "iat": now.as_secs(),
+        "exp": (now + LIFETIME).min(proven_until).as_secs(),
+        "proof": identity.proof.name(),
+    });
+    if let Some(issuer) = &identity.issuer {
+        claims["sub_iss"] = json!(issuer);
+    }
+    if let Some(client) = &identity.client {
+        claims["client_id"] = json!(client);
+    }
+    if !identity.scopes.is_empty() {
+        claims["scope"] = json!(identity.scopes.join(" "));
+    }
+    claims
 }
