@@ -985,9 +985,9 @@ section! {
         webhook_ca_file: Option<PathBuf> = unset, restart, like "hooks-ca.pem";
         /// Whether the messages contain the arguments of calls. Otherwise they have their length and hash.
         webhook_arguments: bool = "false", restart, like "true";
-        /// The URL at which people reach the admin listener, for example through a reverse proxy: `https`, or `http` on this machine.
-        /// With it, each message has a signed link to a page below it, `approve/`, on which one can decide about the call. Whoever has
-        /// the link can, and nothing else. The URL is shown by `adit config show`.
+        /// The external URL of the admin listener, for example that of a reverse proxy: `https`, or `http` on this machine. With it,
+        /// each message contains a signed link to a page below this URL, `approve/`, on which the call can be approved or denied.
+        /// Anyone who has the link can decide that call, and no other. The URL is shown by `adit config show`.
         link_url: Option<TokenText> = unset, restart, like "https://adit.example.com";
         /// Whether the page shows the arguments of the call, without secrets, payment cards and bank accounts. Otherwise it shows
         /// their length and hash.
