@@ -39,6 +39,7 @@ mod report;
 mod resolve;
 #[cfg(test)]
 mod sample;
+mod service_manager;
 mod state;
 mod state_dir;
 pub mod store;
@@ -75,6 +76,7 @@ pub use reading::{
 };
 pub use report::{CallTimes, ProcessFacts, Reloads, Report, ServedRoutes, micros};
 pub use resolve::serve_resolves;
+pub use service_manager::ServiceManager;
 pub use state::{CORE_ANSWER_MAX, State};
 pub use state_dir::{Instance, SEAL_CA_FILE, StateDir, StateDirError};
 pub use thread::{

@@ -31,6 +31,7 @@ mod process;
 mod raw;
 mod sanitise;
 mod sealed;
+mod service_manager;
 mod sessions;
 mod stdio;
 mod support;
