@@ -31,6 +31,8 @@ mod introspection;
 mod inventories;
 mod issuer_http;
 mod metrics;
+#[cfg(test)]
+mod monitoring_files;
 pub mod once;
 mod probe;
 mod reading;
