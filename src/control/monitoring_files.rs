@@ -241,6 +241,15 @@ fn alert_rules_and_dashboard_use_only_what_is_exported() {
 }
 
 #[test]
+fn the_chart_scales_on_a_metric_that_is_exported() {
+    let chart = read("helm/adit/templates/edge.yaml") + &read("helm/adit/values.yaml");
+    let words = chart.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let metrics: Vec<&str> = words.filter(|word| word.starts_with("adit_")).collect();
+    let exported = Exported::new();
+    assert!(!metrics.is_empty() && metrics.iter().all(|metric| exported.labels.contains_key(*metric)), "{metrics:?}");
+}
+
+#[test]
 fn what_is_not_exported_is_seen() {
     let exported = Exported::new();
     for (expression, fault) in [

@@ -24,6 +24,7 @@ mod many_cores;
 mod no_ring;
 mod openapi;
 mod overload;
+mod packages;
 mod plain_http;
 mod policy;
 mod presets;
