@@ -46,6 +46,7 @@ const RESEAL_INTERVAL: Duration = Duration::from_secs(24 * 3_600);
 pub struct ConnectorProcess {
     facts: ProcessFacts,
     edges: Vec<String>,
+    hosts: Vec<String>,
     control: Control,
     state: Arc<State>,
     cores: Cores,
@@ -142,12 +143,14 @@ impl ConnectorProcess {
         };
         log_start(&facts, connect_config, connector.tunnel());
         let edges = connect_config.edge.iter().map(ToString::to_string).collect();
+        let hosts = connect_config.routes.iter().map(|route| route.host.to_string()).collect();
         let reload = tables.into_reload(config, connector, read, log);
         let control = Control::new(parts).with_notices(notify).with_reload(reload, files);
         let admin = serve_admin_if(admin, Arc::clone(&state), access)?;
         Ok(ConnectorProcess {
             facts,
             edges,
+            hosts,
             control,
             state,
             cores,
@@ -170,6 +173,12 @@ impl ConnectorProcess {
     #[must_use]
     pub fn edges(&self) -> &[String] {
         &self.edges
+    }
+
+    /// The hosts of its routes, as they were at the start.
+    #[must_use]
+    pub fn hosts(&self) -> &[String] {
+        &self.hosts
     }
 
     /// Runs until the connector was told to end and has ended. The service manager is told what happens.
