@@ -1,9 +1,9 @@
 """A client in Python with its default settings, which calls the tool `work` as often as it is told.
 
-Usage: client.py python-sdk|fastmcp|openai-agents URL
+Usage: client.py python-sdk|fastmcp|openai-agents
 
-It prints a line when it is connected. Each line that it reads is a number of milliseconds: it calls the tool with it, and prints
-how that ended as JSON: `result`, or the `error` that was raised with its `code`, `message` and `data` as far as it has them, and
+Each line that it reads is a URL or a number of milliseconds. It connects to the URL, beside the connections that it has, and prints a
+line when it is connected. It calls the tool with the number through the last connection, and prints how that ended as JSON: `result`, or the `error` that was raised with its `code`, `message` and `data` as far as it has them, and
 `model`, what the library itself shows to a model, if it does.
 """
 
@@ -11,7 +11,7 @@ import importlib
 import json
 import logging
 import sys
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
 import anyio.to_thread
@@ -61,12 +61,16 @@ def told(error):
     }
 
 
-async def main(kind, url):
+async def main(kind):
     packages = {"python-sdk": "mcp", "fastmcp": "fastmcp"}
-    client = client_of(packages[kind], url) if kind in packages else openai_agents(url)
-    async with client as call:
-        print("connected", flush=True)
-        while line := await anyio.to_thread.run_sync(sys.stdin.readline):
+    call = None
+    async with AsyncExitStack() as connections:
+        while line := (await anyio.to_thread.run_sync(sys.stdin.readline)).strip():
+            if line.startswith("http"):
+                client = client_of(packages[kind], line) if kind in packages else openai_agents(line)
+                call = await connections.enter_async_context(client)
+                print("connected", flush=True)
+                continue
             try:
                 said = await call(int(line))
             except Exception as error:
