@@ -2,8 +2,8 @@
 
 Usage: client.py python-sdk|fastmcp|openai-agents URL
 
-It prints a line when it is connected. Each line that it reads is a number of milliseconds: it calls the tool with it, and prints
-how that ended as JSON: `result`, or the `error` that was raised with its `code`, `message` and `data` as far as it has them, and
+It prints a line when it is connected. Each line that it reads is a number of milliseconds: it calls the tool with it. In python-sdk it
+may also be the name of another tool, whose result is checked against the schema that the server has listed. It prints how that ended as JSON: `result`, or the `error` that was raised with its `code`, `message` and `data` as far as it has them, and
 `model`, what the library itself shows to a model, if it does.
 """
 
@@ -24,6 +24,9 @@ async def client_of(package, url):
     async with importlib.import_module(package).Client(url) as client:
 
         async def call(ms):
+            if isinstance(ms, str):
+                await client.list_tools()
+                return (await client.call_tool(ms, {})).model_dump(mode="json", by_alias=True)
             result = await client.call_tool("work", {"ms": ms})
             return {"result": result.content[0].text}
 
@@ -68,7 +71,7 @@ async def main(kind, url):
         print("connected", flush=True)
         while line := await anyio.to_thread.run_sync(sys.stdin.readline):
             try:
-                said = await call(int(line))
+                said = await call(int(line) if line.strip().isdigit() else line.strip())
             except Exception as error:
                 said = told(error)
             print(json.dumps(said, default=str), flush=True)
