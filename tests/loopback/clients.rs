@@ -59,9 +59,9 @@ impl Program {
         line.trim_end().to_owned()
     }
 
-    /// How a call of the tool `work` ends.
-    fn call(&mut self, ms: u32) -> Value {
-        writeln!(self.input, "{ms}").expect("it reads");
+    /// How a call of the tool `work` ends, or of one with another name.
+    fn call(&mut self, line: impl std::fmt::Display) -> Value {
+        writeln!(self.input, "{line}").expect("it reads");
         serde_json::from_str(&self.line()).expect("it is JSON")
     }
 }
@@ -244,5 +244,38 @@ fn clients_of_the_sdks_raise_their_own_errors_with_the_sentence_of_adit() {
                 assert_eq!(said["model"], "An error occurred while running the tool. Please try again.");
             }
         }
+    }
+}
+
+/// The clients compare each result with the schema that the server has listed for it.
+const CHANGES: &str = "[sanitise]\nsecrets = 'redact'\n\
+                       [[rule]]\nname = 'rows'\neffect = 'allow'\ntools = ['rows']\nanswer_rows_max = 3\nanswer_rows_at = '/rows'\n\
+                       answer_over = 'cut'\n[[rule]]\neffect = 'allow'\ntools = ['*']\n";
+
+#[test]
+fn clients_of_the_sdks_that_check_schemas_accept_what_a_policy_has_changed() {
+    let (_server, address) = server();
+    let tables = format!("[[host]]\nhost = '{HOST}'\npolicy_file = 'policy.toml'\n");
+    let mut tunnel = Tunnel::prepared("plain", HOST, 20_000, "", &tables);
+    adit::private::write(&tunnel.file("policy.toml"), CHANGES.as_bytes()).unwrap();
+    tunnel.run_edge();
+    tunnel.connect(HOST, address);
+    for kind in ["python-sdk", "typescript-sdk"] {
+        let mut client = client(kind);
+        connect(&mut client, &tunnel);
+        let note = client.call("note");
+        assert_eq!(note["structuredContent"]["note"], "it is [redacted:secret]", "{kind}: {note}");
+        let rows = client.call("rows");
+        assert_eq!(rows["structuredContent"]["rows"], serde_json::json!([0, 1, 2]), "{kind}: {rows}");
+        assert!(rows.to_string().contains("97 of 100 rows at \\\"/rows\\\" are left out"), "{kind}: {rows}");
+        for said in [note, rows] {
+            assert_ne!(said["isError"], true, "{kind}: {said}");
+        }
+        // With its placeholder the key would not fit its pattern. Both clients refuse a result that has no structured content and no
+        // error.
+        let key = client.call("key");
+        assert!(key["structuredContent"].is_null() && key["isError"] == true, "{kind}: {key}");
+        assert!(key.to_string().contains("does not fit the output schema of the tool"), "{kind}: {key}");
+        assert!(!key.to_string().contains("AKIA"), "{kind}: {key}");
     }
 }

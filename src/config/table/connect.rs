@@ -245,6 +245,11 @@ section! {
         forwarded_identity: ForwardedIdentity = "off", live, like "required";
         /// The names of the `[[trusted_edge]]`s that may say who calls; empty for all.
         trusted_edges: Vec<TokenText> = unset, live, like "front";
+        /// The names of the `[[edge_authority]]`s: the edge must show a certificate of one of them inside the TLS session with this
+        /// connector, and its name is known to the policy and the audit log
+        /// ([GOVERNANCE.md](GOVERNANCE.md#the-certificate-of-the-edge)). If it is not set, any edge that has certified this connector
+        /// may make the session. Only with `resealed` traffic.
+        edge_authorities: Vec<TokenText> = unset, live, like "front";
         /// The policy of the route: a file with the rules for which caller may call which tool, prompt and resource
         /// ([GOVERNANCE.md](GOVERNANCE.md)). It is read again when it changes; while it has faults, the last good
         /// version stays in effect. It applies to all kinds of traffic.

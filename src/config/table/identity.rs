@@ -30,6 +30,9 @@ section! {
     } with {
         /// The edges that may say who calls: the tables `[[trusted_edge]]`.
         trusted_edges: TrustedEdgeConfig
+    } with {
+        /// The authorities of edges: the tables `[[edge_authority]]`.
+        edge_authorities: EdgeAuthorityConfig
     }
 }
 
@@ -95,6 +98,17 @@ section! {
         /// The lists of revoked certificates (PEM, `X509 CRL`). If it is set, a certificate that no list covers is refused, and
         /// so are all certificates once the next list is overdue. Intermediate certificates need a list of their authority too. Read again when it changes.
         crl_file: Option<PathBuf> = unset, live, like "partners.crl.pem";
+    }
+}
+
+section! {
+    /// An authority that signs certificates of edges, for routes with `edge_authorities`: one `[[edge_authority]]` each. Read by
+    /// `adit connect`.
+    record "edge_authority" => EdgeAuthorityConfig {
+        /// The name that routes and the audit log use for it.
+        name: TokenText = required, live, like "front";
+        /// The certificates (PEM) of the authority: the file `edge.connectors_ca_file` of the edge. Read again when it changes.
+        ca_file: PathBuf = required, live, like "front-ca.pem";
     }
 }
 

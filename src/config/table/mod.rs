@@ -12,7 +12,8 @@ pub use admission::{AdmissionConfig, NetworkSetConfig};
 pub use connect::{ConnectConfig, RouteConfig};
 pub use edge::{EdgeConfig, HostConfig, TunnelConfig};
 pub use identity::{
-    ClientAuthorityConfig, IdentityConfig, IdentityProviderConfig, TokenExchangeConfig, TrustedEdgeConfig,
+    ClientAuthorityConfig, EdgeAuthorityConfig, IdentityConfig, IdentityProviderConfig, TokenExchangeConfig,
+    TrustedEdgeConfig,
 };
 pub use process::{ApprovalsConfig, AuditConfig, EngineConfig, LogConfig};
 pub use tool::ToolConfig;
@@ -20,7 +21,7 @@ pub use tool::ToolConfig;
 use crate::config::section::{Part, Setting};
 
 /// Every table of the file, in the order in which they are shown.
-pub const PARTS: [Part; 17] = [
+pub const PARTS: [Part; 18] = [
     Part::of::<EngineConfig>(),
     Part::of::<EdgeConfig>(),
     Part::of::<TunnelConfig>(),
@@ -33,6 +34,7 @@ pub const PARTS: [Part; 17] = [
     Part::of::<IdentityConfig>(),
     Part::of::<IdentityProviderConfig>(),
     Part::of::<ClientAuthorityConfig>(),
+    Part::of::<EdgeAuthorityConfig>(),
     Part::of::<TokenExchangeConfig>(),
     Part::of::<TrustedEdgeConfig>(),
     Part::of::<ApprovalsConfig>(),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::config::section::section;
-use crate::config::values::{AuditMode, Bytes, Driver, FolderPath, LogFormat, LogLevels, Spin, TokenText};
+use crate::config::values::{AuditMode, AuditSync, Bytes, Driver, FolderPath, LogFormat, LogLevels, Spin, TokenText};
 
 section! {
     /// The data plane: how many cores there are, how they wait for work, and how much memory they may use. Both roles
@@ -54,6 +54,15 @@ section! {
         /// written are counted. `required`: a response is sent only once its call is on the disk, and calls are refused
         /// while nothing can be written.
         mode: AuditMode = "off", restart, like "required";
+        /// When a line counts as written, for responses that wait for it. `data`: once it is on the disk, so that it also survives
+        /// a loss of power. `write`: once the operating system has it, so that it survives the end of this process, however that
+        /// comes; of a machine that crashes, the lines of the last second or so may be lost. Calls then do not wait for the disk
+        /// ([AUDIT.md](AUDIT.md#what-written-means)).
+        sync: AuditSync = "data", restart, like "write";
+        /// The longest arguments of a call, in bytes as JSON text without white space, that are written to the log; 0 writes none.
+        /// Secrets, payment cards and bank accounts that are recognised in them are redacted first. Longer ones are left out; their
+        /// length and hash are written in any case ([AUDIT.md](AUDIT.md#arguments)).
+        arguments_max_bytes: Bytes = "0" in 0..=16_384, restart, like "4KiB";
         /// The directory of the log. By default `audit` in `edge.data_dir`, or in `connect.state_dir`; one of the three is
         /// needed unless `mode` is `off`. The signing key is in `data_dir` or `state_dir`; if neither is set, it is in `dir`.
         dir: Option<FolderPath> = unset, restart, like "/var/log/adit";

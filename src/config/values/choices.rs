@@ -120,6 +120,16 @@ choice! {
 }
 
 choice! {
+    /// When a line of the audit log counts as written.
+    AuditSync {
+        /// Once it is on the disk.
+        Data = "data",
+        /// Once the operating system has it.
+        Write = "write",
+    }
+}
+
+choice! {
     /// Which slow calls get a second try.
     Hedge {
         /// No call gets a second try.

@@ -56,7 +56,8 @@ impl Patterns {
         other.all().all(|pattern| self.cover(pattern))
     }
 
-    fn all(&self) -> impl Iterator<Item = &str> {
+    /// The patterns, exact ones first.
+    pub(super) fn all(&self) -> impl Iterator<Item = &str> {
         self.exact.iter().chain(&self.globs).map(|pattern| &**pattern)
     }
 }

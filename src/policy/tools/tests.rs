@@ -8,6 +8,7 @@ use serde_json::json;
 use super::*;
 use crate::base::{Rng, hex, sha256};
 use crate::policy::tools::json_text::Value;
+use crate::policy::tools::roles::CallerOrigin;
 use crate::policy::{AgentIdentity, IdentityProof};
 
 pub(super) fn policy(text: &str) -> ToolPolicy {
@@ -347,11 +348,11 @@ fn a_caller_to_whom_the_scope_was_granted_is_not_denied_for_it() {
             scopes: scopes.iter().map(|scope| (*scope).into()).collect(),
             ..identity(IdentityProof::Jwt, "a")
         };
-        policy.decide(policy.roles_of(None, Some(&identity)), &Asked::tool("write")).is_allowed()
+        policy.decide(policy.roles_of(CallerOrigin::default(), Some(&identity)), &Asked::tool("write")).is_allowed()
     };
     assert!(may_write(&["a", "b"]) && may_write(&["c", "b", "a"]));
     assert!(!may_write(&[]) && !may_write(&["a"]) && !may_write(&["a b"]));
-    assert!(!policy.decide(policy.roles_of(None, None), &Asked::tool("write")).is_allowed());
+    assert!(!policy.decide(policy.roles_of(CallerOrigin::default(), None), &Asked::tool("write")).is_allowed());
 }
 
 #[test]
@@ -372,7 +373,7 @@ fn roles_come_from_networks_keys_and_identities() {
     let near: IpAddr = "10.1.2.3".parse().unwrap();
     let far: IpAddr = "192.0.2.1".parse().unwrap();
     let names = |address, identity: Option<&AgentIdentity>| -> Vec<String> {
-        policy.names_of(policy.roles_of(address, identity)).map(str::to_owned).collect()
+        policy.names_of(policy.roles_of(CallerOrigin { address, edge: None }, identity)).map(str::to_owned).collect()
     };
     assert_eq!(names(Some(near), None), ["office"]);
     assert!(names(Some(far), None).is_empty() && names(None, None).is_empty());
@@ -402,7 +403,11 @@ fn a_claim_is_found_by_its_own_name_or_within_others() {
         ("", "1", false),
     ] {
         let text = format!("[[role]]\nname = 'r'\nproofs = ['jwt']\nclaims = {{ '{name}' = {value} }}\n");
-        assert_eq!(policy(&text).roles_of(None, Some(&caller)) != RoleSet::default(), fits, "{text}");
+        assert_eq!(
+            policy(&text).roles_of(CallerOrigin::default(), Some(&caller)) != RoleSet::default(),
+            fits,
+            "{text}"
+        );
     }
 }
 

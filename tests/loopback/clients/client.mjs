@@ -22,8 +22,13 @@ for await (const line of createInterface({ input: process.stdin })) {
   }
   let said;
   try {
-    const result = await client.callTool({ name: 'work', arguments: { ms: Number(line) } });
-    said = { result: result.content[0].text };
+    if (Number.isNaN(Number(line))) {
+      await client.listTools();
+      said = await client.callTool({ name: line, arguments: {} });
+    } else {
+      const result = await client.callTool({ name: 'work', arguments: { ms: Number(line) } });
+      said = { result: result.content[0].text };
+    }
   } catch (error) {
     const { code, message, data } = error;
     said = { error: error.constructor.name, code, message, data };

@@ -2,8 +2,10 @@
 
 Usage: client.py python-sdk|fastmcp|openai-agents
 
-Each line that it reads is a URL or a number of milliseconds. It connects to the URL, beside the connections that it has, and prints a
-line when it is connected. It calls the tool with the number through the last connection, and prints how that ended as JSON: `result`, or the `error` that was raised with its `code`, `message` and `data` as far as it has them, and
+Each line that it reads is a URL, a number of milliseconds or, in python-sdk, the name of a tool. It connects to the URL, beside the
+connections that it has, and prints a line when it is connected. It calls `work` with the number, or the tool of that name, whose result
+is checked against the schema that the server has listed, through the last connection. It prints how that ended as JSON: `result`, or
+the `error` that was raised with its `code`, `message` and `data` as far as it has them, and
 `model`, what the library itself shows to a model, if it does.
 """
 
@@ -24,6 +26,9 @@ async def client_of(package, url):
     async with importlib.import_module(package).Client(url) as client:
 
         async def call(ms):
+            if isinstance(ms, str):
+                await client.list_tools()
+                return (await client.call_tool(ms, {})).model_dump(mode="json", by_alias=True)
             result = await client.call_tool("work", {"ms": ms})
             return {"result": result.content[0].text}
 
@@ -72,7 +77,7 @@ async def main(kind):
                 print("connected", flush=True)
                 continue
             try:
-                said = await call(int(line))
+                said = await call(int(line) if line.isdigit() else line)
             except Exception as error:
                 said = told(error)
             print(json.dumps(said, default=str), flush=True)

@@ -264,7 +264,8 @@ fn an_edge_keeps_and_rotates_its_keys_and_a_connector_has_them_in_a_file() {
     let audit = tunnel.file("audit");
     tunnel.connect_routes(&format!(
         "[[route]]\nhost = '{HOST}'\nupstream = 'http://{upstream}'\nauth_resource = '{RESOURCE}'\n\
-         forwarded_identity = 'required'\ntrusted_edges = 'front'\n\
+         forwarded_identity = 'required'\ntrusted_edges = 'front'\nedge_authorities = 'front'\n\
+         [[edge_authority]]\nname = 'front'\nca_file = 'ca.pem'\n\
          [[trusted_edge]]\nname = 'front'\nissuer = '{EDGE}'\njwks_file = 'front.jwks.json'\nvouches_for = '{name}'\n\
          [audit]\nmode = 'required'\ndir = '{}'\n",
         audit.display()
@@ -281,6 +282,8 @@ fn an_edge_keeps_and_rotates_its_keys_and_a_connector_has_them_in_a_file() {
     assert_eq!((&line["caller"], &line["issuer"]), (&json!("alice"), &json!(name)), "{line}");
     assert_eq!((&line["proof"], &line["forwarded_by"]), (&json!("forwarded"), &json!("front")), "{line}");
     assert_eq!(line["forwarded_proof"], "jwt", "{line}");
+    // The name is that of the certificate with which connectors are served.
+    assert_eq!((&line["edge_name"], &line["edge_authority"]), (&json!("edge.test"), &json!("x509:front")), "{line}");
 
     // The connector keeps running with the file as it is.
     tunnel.edge = None;

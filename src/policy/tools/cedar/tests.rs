@@ -9,6 +9,7 @@ use crate::policy::tools::cedar::{CallerFacts, CedarRules, cedar_schema};
 use crate::policy::tools::ceilings::CeilingReached;
 use crate::policy::tools::decision::{Asked, Denial, Target, ToolDecision};
 use crate::policy::tools::list_filter::ListFilter;
+use crate::policy::tools::roles::CallerOrigin;
 use crate::policy::tools::tool_policy::{ToolPolicy, UnreadableArguments};
 use crate::policy::{AgentIdentity, IdentityProof};
 
@@ -50,7 +51,7 @@ impl Caller {
         asked: &Asked<'_>,
         arguments: &str,
     ) -> Result<ToolDecision, UnreadableArguments> {
-        let roles = policy.roles_of(self.address, self.identity.as_ref());
+        let roles = policy.roles_of(CallerOrigin { address: self.address, edge: None }, self.identity.as_ref());
         let unix = Duration::from_secs(self.unix_s);
         let facts = CallerFacts { identity: self.identity.as_ref(), address: self.address, unix };
         let caller = policy.cedar_caller(roles, &facts);
@@ -71,7 +72,7 @@ impl Caller {
     }
 
     fn sees_in(&self, policy: &Arc<ToolPolicy>, kind: &str, named_by: &str, list: &[Value]) -> Vec<String> {
-        let roles = policy.roles_of(self.address, self.identity.as_ref());
+        let roles = policy.roles_of(CallerOrigin { address: self.address, edge: None }, self.identity.as_ref());
         let unix = Duration::from_secs(self.unix_s);
         let facts = CallerFacts { identity: self.identity.as_ref(), address: self.address, unix };
         let filter = ListFilter::new(Arc::clone(policy), roles, policy.cedar_caller(roles, &facts));
