@@ -1,9 +1,11 @@
 """A client in Python with its default settings, which calls the tool `work` as often as it is told.
 
-Usage: client.py python-sdk|fastmcp|openai-agents URL
+Usage: client.py python-sdk|fastmcp|openai-agents
 
-It prints a line when it is connected. Each line that it reads is a number of milliseconds: it calls the tool with it. In python-sdk it
-may also be the name of another tool, whose result is checked against the schema that the server has listed. It prints how that ended as JSON: `result`, or the `error` that was raised with its `code`, `message` and `data` as far as it has them, and
+Each line that it reads is a URL or a number of milliseconds. It connects to the URL, beside the connections that it has, and prints a
+line when it is connected. It calls the tool with the number through the last connection. In python-sdk a line may also be the name of
+another tool, whose result is checked against the schema that the server has listed. It prints how the call ended as JSON: `result`, or
+the `error` that was raised with its `code`, `message` and `data` as far as it has them, and
 `model`, what the library itself shows to a model, if it does.
 """
 
@@ -11,7 +13,7 @@ import importlib
 import json
 import logging
 import sys
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
 import anyio.to_thread
@@ -64,14 +66,18 @@ def told(error):
     }
 
 
-async def main(kind, url):
+async def main(kind):
     packages = {"python-sdk": "mcp", "fastmcp": "fastmcp"}
-    client = client_of(packages[kind], url) if kind in packages else openai_agents(url)
-    async with client as call:
-        print("connected", flush=True)
-        while line := await anyio.to_thread.run_sync(sys.stdin.readline):
+    call = None
+    async with AsyncExitStack() as connections:
+        while line := (await anyio.to_thread.run_sync(sys.stdin.readline)).strip():
+            if line.startswith("http"):
+                client = client_of(packages[kind], line) if kind in packages else openai_agents(line)
+                call = await connections.enter_async_context(client)
+                print("connected", flush=True)
+                continue
             try:
-                said = await call(int(line) if line.strip().isdigit() else line.strip())
+                said = await call(int(line) if line.isdigit() else line)
             except Exception as error:
                 said = told(error)
             print(json.dumps(said, default=str), flush=True)

@@ -19,9 +19,9 @@ use crate::conformance::setup::SetUp;
 use crate::support::{HOST, Tunnel};
 
 /// How many policies each place has in the ordinary run. `ADIT_TEST_POLICIES` asks for more.
-const POLICIES: u64 = 2;
+const POLICIES: u64 = 1;
 /// Policies that are compared with the model alone.
-const MODELS: u64 = 3_000;
+const MODELS: u64 = 1_000;
 const PLACES: [(DriverChoice, Traffic, bool); 6] = [
     (DriverChoice::Epoll, Traffic::Plain, true),
     (DriverChoice::Uring, Traffic::Plain, false),

@@ -18,7 +18,7 @@ use crate::conformance::setup::SetUp;
 use crate::support::{HOST, Tunnel};
 
 /// How many bodies are sent in the ordinary run. `ADIT_TEST_BODIES` asks for more.
-const BODIES: u64 = 6_000;
+const BODIES: u64 = 4_000;
 const POLICY: &str = "[[rule]]\neffect = 'allow'\ntools = ['get_a', 'naïve 🦀', 'get \"b\"\\c']\nprompts = ['ask_a']\n\
     resources = ['file:///docs/a']\n[[rule]]\neffect = 'allow'\nmethods = ['x/own']\n";
 
