@@ -22,12 +22,18 @@ pub enum PolicyCommand {
         /// The tools that the Cedar policies are validated with
         #[command(flatten)]
         tools: PolicyToolsArgs,
+        /// Print JSON for programs
+        #[arg(long)]
+        json: bool,
     },
     /// Run the tests that the file has for itself; exit code 1 if one fails
     Test {
         /// The files of the policy
         #[command(flatten)]
         files: PolicyFiles,
+        /// Print JSON for programs
+        #[arg(long)]
+        json: bool,
     },
     /// Say what is decided about one request, and by which rule; exit code 1 if it is denied
     Explain(PolicyExplainArgs),
@@ -118,4 +124,7 @@ pub struct PolicyExplainArgs {
     /// The method, where it names nothing
     #[arg(long, value_name = "METHOD", group = "asked")]
     pub method: Option<String>,
+    /// Print JSON for programs
+    #[arg(long)]
+    pub json: bool,
 }
