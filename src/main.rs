@@ -43,6 +43,12 @@ fn run(command: Command) -> io::Result<u8> {
         Command::ClientConfig(args) => Ok(cli::run_client_config(&args, &env)),
         Command::Doctor(args) => Ok(cli::run_doctor(args, &env)),
         Command::Up(args) => Ok(cli::run_up(args, &env)),
+        Command::Init(args) => Ok(cli::run_init(&args, &env)),
+        Command::Import(args) => Ok(cli::run_import(&args, &env)),
+        Command::Top(args) => Ok(cli::run_top(&args, &env)),
+        Command::SupportBundle(args) => Ok(cli::run_support_bundle(&args, &env)),
+        Command::Completions(args) => Ok(cli::run_completions(&args)),
+        Command::Man(args) => Ok(cli::run_man(&args)),
         Command::StdioGuard(args) => Ok(cli::run_stdio_guard(&args)),
     }
 }

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use crate::base::{PlainTextError, Secret, plain_text, single_value};
 use crate::cli::admin_args::AdminArgs;
 use crate::cli::edge_dir::data_dir;
+use crate::cli::error_pages::{FILES, TUNNEL, WRONG, line};
 use crate::config::{ADMIN_TOKEN_ENV, ADMIN_TOKEN_FILE_ENV, ADMIN_URL_ENV};
 use crate::control::DataDirError;
 use crate::control::bodies::{ErrorBody, LIMIT_MAX, ListPart};
@@ -87,6 +88,18 @@ pub(super) enum AdminError {
     /// The command line is wrong.
     #[error("{0}")]
     Usage(String),
+}
+
+impl AdminError {
+    /// The line that follows the error, with the section of the documentation that says more; empty if there is none.
+    pub(super) fn page(&self) -> String {
+        line(match self {
+            AdminError::NoToken | AdminError::TokenFile(_) | AdminError::TokenText { .. } => TUNNEL,
+            AdminError::DataDir(_) => FILES,
+            AdminError::Unreachable { .. } | AdminError::NotAdit { .. } => WRONG,
+            _ => return String::new(),
+        })
+    }
 }
 
 /// The admin API of a running edge.

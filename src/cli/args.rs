@@ -9,10 +9,15 @@ use crate::cli::approvals_args::ApprovalsArgs;
 use crate::cli::audit_args::AuditArgs;
 use crate::cli::breakers_args::BreakersArgs;
 use crate::cli::clients::ClientConfigArgs;
+use crate::cli::import::ImportArgs;
+use crate::cli::init_args::InitArgs;
 use crate::cli::policy_args::PolicyArgs;
 use crate::cli::report_args::ReportArgs;
+use crate::cli::shell_args::{CompletionsArgs, ManArgs};
 use crate::cli::stdio_guard::StdioGuardArgs;
+use crate::cli::support_bundle_args::SupportBundleArgs;
 use crate::cli::tools_args::ToolsArgs;
+use crate::cli::top::TopArgs;
 use crate::cli::tunnel_args::TunnelArgs;
 use crate::config::{Millis, Profile};
 use crate::stdio::STDIO_GUARD;
@@ -50,12 +55,21 @@ pub enum Command {
     /// Run both sides in one process, to try them or to measure them
     #[command(after_help = UP_EXAMPLES)]
     Up(UpArgs),
+    /// Ask for what an edge or a connector needs, and write a commented configuration
+    #[command(after_help = INIT_EXAMPLES)]
+    Init(InitArgs),
+    /// Find MCP servers in the configuration of clients (Claude, Cursor, VS Code, Codex, Windsurf), and write routes for them
+    #[command(after_help = IMPORT_EXAMPLES)]
+    Import(ImportArgs),
     /// Print what to paste into an MCP client so that it calls through adit
     #[command(after_help = CLIENT_CONFIG_EXAMPLES)]
     ClientConfig(ClientConfigArgs),
     /// Create tunnels, rotate and revoke their secrets, and list connections, while the edge runs
     #[command(after_help = TUNNEL_EXAMPLES)]
     Tunnel(TunnelArgs),
+    /// Show links, tools, their rates and times, and slow and failed calls as they happen, while the edge or connector runs
+    #[command(after_help = TOP_EXAMPLES)]
+    Top(TopArgs),
     /// Show how long calls take, in the tunnel and in the server, and their deadlines, while the edge runs
     #[command(after_help = LATENCY_EXAMPLES)]
     Latency(LatencyArgs),
@@ -95,6 +109,15 @@ pub enum Command {
     /// Check everything that a role depends on, and say what is wrong and what to do
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(DoctorArgs),
+    /// Write an archive for those who are to help: versions, settings without secrets, status, times, failed calls, doctor
+    #[command(after_help = SUPPORT_BUNDLE_EXAMPLES)]
+    SupportBundle(SupportBundleArgs),
+    /// Print the script with which a shell completes commands and flags
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(CompletionsArgs),
+    /// Write the man pages of all commands into a folder
+    #[command(after_help = MAN_EXAMPLES)]
+    Man(ManArgs),
     /// Print the version of the program
     Version(VersionArgs),
     /// Start a command, and end it with all that it has started when standard input is closed
@@ -170,6 +193,49 @@ const CLIENT_CONFIG_EXAMPLES: &str = "Examples:
 
 Without --url it asks the admin API of a running process, such as `adit up`. It changes no file. Exit code 1 means that the
 process cannot be reached, 2 a wrong flag or an unknown URL.";
+
+const COMPLETIONS_EXAMPLES: &str = "Examples:
+  source <(adit completions bash)        # in ~/.bashrc
+  source <(adit completions zsh)         # in ~/.zshrc, after compinit
+  adit completions fish | source         # in ~/.config/fish/config.fish";
+
+const MAN_EXAMPLES: &str = "Examples:
+  adit man ~/.local/share/man/man1
+
+Exit code 1 means that the pages cannot be written.";
+
+const INIT_EXAMPLES: &str = "Examples:
+  adit init edge
+  adit init connector --edge edge.example.com:7844 --host orders.tunnel.example.com --upstream http://127.0.0.1:3000
+  adit init connector --edge edge.example.com:7844 --host time.tunnel.example.com -- uvx mcp-server-time
+
+It asks for what no flag gives, if standard input is a terminal. No file is overwritten. Exit code 1 means that the file exists or
+cannot be written, 2 a missing or wrong value.";
+
+const IMPORT_EXAMPLES: &str = "Examples:
+  adit import
+  adit import --into connect.toml --domain tunnel.example.com --dry-run
+  adit import --into connect.toml --domain tunnel.example.com
+  adit import --from ~/.cursor/mcp.json --only github --json
+
+The files of the clients are only read. Values that may be secrets are not copied: they stay variables of the environment of
+`adit connect`. Exit code 1 means that a file cannot be read or written, 2 a wrong flag or configuration.";
+
+const TOP_EXAMPLES: &str = "Examples:
+  adit top
+  adit top --admin http://127.0.0.1:9444 --interval 2s
+  adit top --plain --count 2 --interval 10s
+
+It reads the admin API of a running edge or connector, and needs no token. Keys: ? shows them. Where standard output is no terminal
+it prints text for each sample. Without colours if NO_COLOR is set. Exit code 1 means that the process cannot be reached, 2 a wrong
+flag.";
+
+const SUPPORT_BUNDLE_EXAMPLES: &str = "Examples:
+  adit support-bundle --config edge.toml
+  adit support-bundle --config connect.toml --url https://orders.tunnel.example.com/mcp --output case-17.tar.gz
+
+It changes nothing but the archive. A part that cannot be had is replaced by the reason. Exit code 1 means that the archive cannot be
+written, 2 a wrong flag.";
 
 const DOCTOR_EXAMPLES: &str = "Examples:
   adit doctor --config connect.toml
@@ -376,6 +442,9 @@ pub enum EdgeDirCommand {
         /// The file to write, which must not exist [default: a new file in the backups folder of the directory]
         #[arg(long, value_name = "FILE")]
         to: Option<PathBuf>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
     },
     /// Restore the store from a back-up, keep the former store, and list what was withdrawn since and is valid again;
     /// the edge must not be running
@@ -389,6 +458,9 @@ pub enum EdgeDirCommand {
         /// Withdraw again what was withdrawn since: credentials, tunnels, certificates and provisioning keys
         #[arg(long)]
         keep_withdrawn: bool,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
     },
 }
 

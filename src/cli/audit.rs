@@ -14,6 +14,7 @@ use crate::cli::audit_export::{csv_head, csv_row, ocsf_event};
 use crate::cli::audit_otel::OtelRecords;
 use crate::cli::call_text::plain;
 use crate::cli::output::print;
+use crate::cli::progress::Progress;
 use crate::cli::table::Table;
 use crate::cli::{EXIT_FAILURE, EXIT_USAGE};
 use crate::config::Millis;
@@ -57,7 +58,9 @@ fn run_verify(args: &AuditVerifyArgs) -> Result<u8, AuditFailure> {
         Ed25519PublicKey::parse(text)
             .ok_or_else(|| AuditFailure::Usage("--key is not a key: give the 64 digits of audit.pub".to_owned()))
     });
-    let found = verify(&args.dir, key.transpose()?)?;
+    let mut progress = Progress::new("checking");
+    let found = verify(&args.dir, key.transpose()?, &mut |done, all| progress.at(done, all))?;
+    drop(progress);
     print(&if args.json { verified_json(&found) } else { verified_text(&found) });
     Ok(if found.faults_count == 0 { 0 } else { EXIT_FAILURE })
 }

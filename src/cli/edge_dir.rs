@@ -33,9 +33,10 @@ pub(super) fn run_edge_dir(command: &EdgeDirCommand, env: &BTreeMap<String, Stri
     let done = match command {
         EdgeDirCommand::Init { name, json, .. } => init(&dir, name, *json),
         EdgeDirCommand::IdentityKeys { rotate, .. } => identity_keys(&dir, *rotate),
-        EdgeDirCommand::Backup { to, .. } => backup(&dir, to.clone()),
-        EdgeDirCommand::Restore { from, keep_withdrawn, dir: given } => {
-            put_back(&dir, given.data_dir.as_deref(), from.clone(), *keep_withdrawn)
+        EdgeDirCommand::Backup { to, json, .. } => backup(&dir, to.clone(), *json),
+        EdgeDirCommand::Restore { from, keep_withdrawn, dir: given, json } => {
+            let given = (!json).then_some(given.data_dir.as_deref());
+            put_back(&dir, given, from.clone(), *keep_withdrawn)
         }
     };
     done.map_or_else(|error| refuse(&error), |()| 0)
@@ -76,15 +77,31 @@ fn identity_keys(dir: &DataDir, rotate: bool) -> Result<(), RunError> {
     Ok(())
 }
 
-fn backup(dir: &DataDir, to: Option<PathBuf>) -> Result<(), RunError> {
-    print(&format!("{}\n", process::back_up_store(dir, to)?.display()));
+fn backup(dir: &DataDir, to: Option<PathBuf>, json: bool) -> Result<(), RunError> {
+    let file = process::back_up_store(dir, to)?;
+    print(&if json { format!("{:#}\n", json!({ "backup": file })) } else { format!("{}\n", file.display()) });
     Ok(())
 }
 
-/// Restores the store. `given` is the data directory from the command line, which printed commands must repeat.
-fn put_back(dir: &DataDir, given: Option<&Path>, from: Option<PathBuf>, keep_withdrawn: bool) -> Result<(), RunError> {
+/// Restores the store. `given` is the data directory from the command line, which printed commands must repeat; `None` prints JSON.
+fn put_back(
+    dir: &DataDir,
+    given: Option<Option<&Path>>,
+    from: Option<PathBuf>,
+    keep_withdrawn: bool,
+) -> Result<(), RunError> {
     let RestoredFrom { backup, restored: Restored { aside, reinstated } } =
         process::restore_store(dir, from, keep_withdrawn)?;
+    let Some(given) = given else {
+        let body = json!({
+            "backup": backup,
+            "former_store": aside,
+            "withdrawn_again": keep_withdrawn,
+            "reinstated": reinstated.as_deref().map(|all| all.iter().map(reinstated_body).collect::<Vec<_>>()),
+        });
+        print(&format!("{body:#}\n"));
+        return Ok(());
+    };
     let mut told = format!("the store was restored from {}\n", backup.display());
     if let Some(aside) = aside {
         told += &format!("the former store is kept as {}\n", aside.display());
@@ -110,17 +127,25 @@ fn put_back(dir: &DataDir, given: Option<&Path>, from: Option<PathBuf>, keep_wit
     Ok(())
 }
 
+fn reinstated_body(Reinstated { kind, tunnel, id, ended_at }: &Reinstated) -> serde_json::Value {
+    let tunnel = tunnel.as_ref().map(TunnelId::as_str);
+    json!({ "what": kind_name(*kind), "tunnel": tunnel, "id": id, "good_until": ended_at.to_string() })
+}
+
+const fn kind_name(kind: ReinstatedKind) -> &'static str {
+    match kind {
+        ReinstatedKind::Tunnel => "tunnel",
+        ReinstatedKind::Credential => "credential",
+        ReinstatedKind::Certificate => "certificate",
+        ReinstatedKind::ProvisioningKey => "provisioning key",
+    }
+}
+
 fn reinstated_table(reinstated: &[Reinstated]) -> String {
     let mut table = Table::new(["WHAT", "TUNNEL", "ID", "GOOD UNTIL"]);
     for Reinstated { kind, tunnel, id, ended_at } in reinstated {
-        let what = match kind {
-            ReinstatedKind::Tunnel => "tunnel",
-            ReinstatedKind::Credential => "credential",
-            ReinstatedKind::Certificate => "certificate",
-            ReinstatedKind::ProvisioningKey => "provisioning key",
-        };
         let tunnel = tunnel.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
-        table.row([what.to_owned(), tunnel, id.clone(), ended_at.to_string()]);
+        table.row([kind_name(*kind).to_owned(), tunnel, id.clone(), ended_at.to_string()]);
     }
     table.text("nothing")
 }

@@ -59,7 +59,7 @@ fn in_order(calls: &mut [CallInfo]) {
 }
 
 /// The history of a call, in lines.
-fn story(call: &CallInfo) -> String {
+pub(super) fn story(call: &CallInfo) -> String {
     let mut text = String::new();
     let mut line = |line: String| writeln!(text, "{line}").expect("a String takes all");
     line(title(call));

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::cli::call_text::plain;
 use crate::cli::output::print;
@@ -25,10 +25,10 @@ use crate::policy::{
 pub fn run_policy(args: &PolicyArgs, env: &BTreeMap<String, String>) -> u8 {
     let read = |files: &PolicyFiles| read_policy(&files.file, files.cedar.as_deref());
     let run = match &args.command {
-        PolicyCommand::Check { files, tools } => {
-            read(files).and_then(|policy| checked(&policy, known_tools(tools, env)?.as_deref()))
+        PolicyCommand::Check { files, tools, json } => {
+            read(files).and_then(|policy| checked(&policy, known_tools(tools, env)?.as_deref(), *json))
         }
-        PolicyCommand::Test { files } => read(files).map(|policy| tested(&policy)),
+        PolicyCommand::Test { files, json } => read(files).map(|policy| tested(&policy, *json)),
         PolicyCommand::Explain(args) => read(&args.files).and_then(|policy| explained(&policy, args)),
         PolicyCommand::Diff(args) => diff(args),
         PolicyCommand::Schema(tools) => {
@@ -49,31 +49,34 @@ pub fn run_policy(args: &PolicyArgs, env: &BTreeMap<String, String>) -> u8 {
 }
 
 /// What has no effect, what names no tool of the server, and what of Cedar does not fit its tools, which is a failure.
-fn checked(policy: &ToolPolicy, tools: Option<&[Value]>) -> Result<(String, u8), String> {
+fn checked(policy: &ToolPolicy, tools: Option<&[Value]>, json: bool) -> Result<(String, u8), String> {
     let names: Option<Vec<&str>> = tools.map(|tools| tools.iter().filter_map(|tool| tool["name"].as_str()).collect());
     let unmatched = names.map(|names| policy.unmatched(&names)).unwrap_or_default();
-    let faults = policy.useless().into_iter().chain(unmatched);
-    let mut text: String = faults.fold(String::new(), |text, fault| format!("{text}{fault}\n"));
+    let mut notes: Vec<String> = policy.useless().iter().chain(&unmatched).map(ToString::to_string).collect();
     let unfit = tools.map_or(Ok(Vec::new()), |tools| policy.validate_cedar(tools))?;
-    for fault in policy.doubtful_cedar().iter().chain(&unfit) {
-        let _ = writeln!(text, "Cedar, {fault}");
+    notes.extend(policy.doubtful_cedar().iter().chain(&unfit).map(|fault| format!("Cedar, {fault}")));
+    let code = if unfit.is_empty() { 0 } else { EXIT_FAILURE };
+    if json {
+        let body = json!({ "ok": unfit.is_empty(), "notes": notes, "digest": policy.digest().to_string() });
+        return Ok((format!("{body:#}\n"), code));
     }
-    let what = if text.is_empty() { "nothing is wrong" } else { "nothing else is wrong" };
-    let _ = writeln!(text, "{what} (policy {})", policy.digest());
-    Ok((text, if unfit.is_empty() { 0 } else { EXIT_FAILURE }))
+    let what = if notes.is_empty() { "nothing is wrong" } else { "nothing else is wrong" };
+    let notes: String = notes.iter().map(|note| format!("{note}\n")).collect();
+    Ok((format!("{notes}{what} (policy {})\n", policy.digest()), code))
 }
 
-fn tested(policy: &ToolPolicy) -> (String, u8) {
-    let (mut text, mut run, mut failed) = (String::new(), 0, 0);
+fn tested(policy: &ToolPolicy, json: bool) -> (String, u8) {
+    let (mut text, mut run, mut failed) = (String::new(), 0, Vec::new());
     for case in policy.run_cases() {
         run += 1;
         if let Some(wrong) = &case.wrong {
-            failed += 1;
+            failed.push(json!({ "line": case.line, "name": case.name, "wrong": wrong.to_string() }));
             let _ = writeln!(text, "line {}: {}: {wrong}", case.line, plain(&case.name));
         }
     }
-    let _ = writeln!(text, "{} of {run} tests passed", run - failed);
-    (text, if failed == 0 { 0 } else { EXIT_FAILURE })
+    let _ = writeln!(text, "{} of {run} tests passed", run - failed.len());
+    let code = if failed.is_empty() { 0 } else { EXIT_FAILURE };
+    (if json { format!("{:#}\n", json!({ "run": run, "failed": failed })) } else { text }, code)
 }
 
 /// The decision about a request, and the reason for it.
@@ -154,6 +157,20 @@ fn explained(policy: &ToolPolicy, args: &PolicyExplainArgs) -> Result<(String, u
         }
         (None, false, _) => "no rule allows it".to_owned(),
     };
+    let is_allowed = decision.is_allowed() && is_open != Some(false);
+    let code = if is_allowed { 0 } else { EXIT_FAILURE };
+    if args.json {
+        let body = json!({
+            "method": asked.method,
+            "name": asked.target.name(),
+            "allowed": is_allowed,
+            "decision": what,
+            "roles": policy.names_of(roles).collect::<Vec<_>>(),
+            "why": why,
+            "digest": policy.digest().to_string(),
+        });
+        return Ok((format!("{body:#}\n"), code));
+    }
     let name = asked.target.name().map(|name| format!(" {}", plain(name))).unwrap_or_default();
     let edge = args.edge.as_deref().map(|edge| format!("\n  edge    {}", plain(edge))).unwrap_or_default();
     let text = format!(
@@ -161,7 +178,7 @@ fn explained(policy: &ToolPolicy, args: &PolicyExplainArgs) -> Result<(String, u
         plain(asked.method),
         policy.digest()
     );
-    Ok((text, if decision.is_allowed() && is_open != Some(false) { 0 } else { EXIT_FAILURE }))
+    Ok((text, code))
 }
 
 /// An identity as JSON, with the members that `identity` of a `[[test]]` has.
@@ -220,7 +237,21 @@ mod tests {
             resource: None,
             method: method.map(str::to_owned),
             arguments: None,
+            json: false,
         }
+    }
+
+    #[test]
+    fn programs_get_the_same_answers_as_json() {
+        let policy = policy();
+        let args = PolicyExplainArgs { json: true, ..args(&["office"], Some("get_a"), None) };
+        let (text, code) = explained(&policy, &args).unwrap();
+        let body: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((&body["allowed"], &body["roles"], code), (&true.into(), &json!(["office"]), 0));
+        let body: Value = serde_json::from_str(&tested(&policy, true).0).unwrap();
+        assert_eq!((&body["run"], &body["failed"][0]["name"]), (&2.into(), &"wrong".into()));
+        let body: Value = serde_json::from_str(&checked(&policy, None, true).unwrap().0).unwrap();
+        assert_eq!((&body["ok"], &body["notes"]), (&true.into(), &json!([])));
     }
 
     #[test]
@@ -273,7 +304,7 @@ mod tests {
         assert!(text.contains("why     amount is a number out of the allowed range, by the rule refunds"), "{text}");
         assert_eq!(code, EXIT_FAILURE);
         assert!(told("{\"amount\": 9").unwrap_err().contains("or not at all"));
-        let (text, _) = tested(&policy);
+        let (text, _) = tested(&policy, false);
         assert_eq!(
             text,
             "line 15: line 15: it is denied by the arguments of the rule refunds, not allowed\n1 of 2 tests passed\n"
@@ -299,7 +330,7 @@ mod tests {
                      [[test]]\ntool='put'\ntime='2026-07-28T10:00:00Z'\nexpect='allow'\n";
         let (cedar, lists) = (file("p.cedar", cedar), file("p.toml", lists));
         let policy = read_policy(&lists, Some(&cedar)).unwrap();
-        let (text, code) = tested(&policy);
+        let (text, code) = tested(&policy, false);
         assert_eq!(
             (&*text, code),
             ("line 20: line 20: it is denied by no rule, not allowed\n3 of 4 tests passed\n", EXIT_FAILURE)
@@ -330,14 +361,14 @@ mod tests {
         assert_eq!(told(None, Some("{}"), noon, "put").1, EXIT_FAILURE);
         let tools =
             [serde_json::json!({"name": "refund", "inputSchema": {"properties": {"amount": {"type": "string"}}}})];
-        let (text, code) = checked(&policy, Some(&tools)).unwrap();
+        let (text, code) = checked(&policy, Some(&tools), false).unwrap();
         assert!(text.contains("Cedar, line 3: ") && text.contains("line 4: the server has no tool \"put\""), "{text}");
         assert_eq!(code, EXIT_FAILURE);
-        assert_eq!(checked(&policy, None).unwrap().1, 0);
+        assert_eq!(checked(&policy, None, false).unwrap().1, 0);
         // A file in Cedar is a policy by itself, without the role.
         let alone = read_policy(&cedar, None).unwrap();
         assert!(
-            checked(&alone, None)
+            checked(&alone, None, false)
                 .unwrap()
                 .0
                 .contains("Cedar, line 1: no [[role]] of the policy file has the name \"finance\"")
@@ -361,12 +392,12 @@ mod tests {
 
     #[test]
     fn tests_that_fail_are_named() {
-        let (text, code) = tested(&policy());
+        let (text, code) = tested(&policy(), false);
         assert_eq!(text, "line 26: wrong: it is denied by no rule, not allowed\n1 of 2 tests passed\n");
         assert_eq!(code, EXIT_FAILURE);
-        assert!(checked(&policy(), None).unwrap().0.starts_with("nothing is wrong (policy "));
+        assert!(checked(&policy(), None, false).unwrap().0.starts_with("nothing is wrong (policy "));
         let tools = ["get_a", "set_b"].map(|name| serde_json::json!({"name": name}));
-        let (text, code) = checked(&policy(), Some(&tools)).unwrap();
+        let (text, code) = checked(&policy(), Some(&tools), false).unwrap();
         assert!(
             text.starts_with("line 17: no tool of the server is \"del_*\", which the rule deletes names\n"),
             "{text}"

@@ -22,12 +22,18 @@ pub enum PolicyCommand {
         /// The tools that the policy is compared with: which names and patterns match none of them, and what of Cedar does not fit
         #[command(flatten)]
         tools: PolicyToolsArgs,
+        /// Print JSON for programs
+        #[arg(long)]
+        json: bool,
     },
     /// Run the tests that the file has for itself; exit code 1 if one fails
     Test {
         /// The files of the policy
         #[command(flatten)]
         files: PolicyFiles,
+        /// Print JSON for programs
+        #[arg(long)]
+        json: bool,
     },
     /// Say what is decided about one request, and by which rule; exit code 1 if it is denied
     Explain(PolicyExplainArgs),
@@ -121,4 +127,7 @@ pub struct PolicyExplainArgs {
     /// The method, where it names nothing
     #[arg(long, value_name = "METHOD", group = "asked")]
     pub method: Option<String>,
+    /// Print JSON for programs
+    #[arg(long)]
+    pub json: bool,
 }

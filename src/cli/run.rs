@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use crate::cli::EXIT_USAGE;
+use crate::cli::error_pages::page_of_run_error;
 use crate::control::ServiceManager;
 use crate::process::{self, LoadedConfig, Log, ReadConfig};
 
@@ -41,7 +42,7 @@ pub(super) fn on_control_thread(command: impl Future<Output = Result<u8, RunErro
 
 /// Prints an error to standard error, and returns its exit code.
 pub(super) fn refuse(error: &RunError) -> u8 {
-    eprintln!("{error}");
+    eprintln!("{error}{}", page_of_run_error(error));
     match error {
         RunError::Config(_) => EXIT_USAGE,
         _ => EXIT_FAILURE,

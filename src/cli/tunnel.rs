@@ -52,7 +52,7 @@ pub(super) fn print_answer(command: impl Future<Output = Result<String, AdminErr
 
 /// Prints an error, and returns its exit code.
 pub(super) fn report(error: &AdminError) -> u8 {
-    eprintln!("{error}");
+    eprintln!("{error}{}", error.page());
     match error {
         AdminError::NoToken | AdminError::BadUrl(_) | AdminError::Usage(_) => EXIT_USAGE,
         _ => EXIT_FAILURE,

@@ -58,6 +58,23 @@ fn the_split_is_a_table_for_people() {
 }
 
 #[test]
+fn each_exit_code_of_the_table_is_used() {
+    for (code, args) in [
+        (0, &["version", "--json"][..]),
+        (1, &["calls", "--admin", "http://127.0.0.1:1"]),
+        (2, &["edge", "--config", "no such file.toml"]),
+        (2, &["up", "--no-such-flag"]),
+    ] {
+        assert!(adit::cli::EXIT_CODES.iter().any(|(known, _)| *known == code));
+        let out = command(args).output().unwrap();
+        assert_eq!(out.status.code(), Some(i32::from(code)), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    }
+    let out = command(&["calls", "--admin", "http://127.0.0.1:1"]).output().unwrap();
+    let told = String::from_utf8_lossy(&out.stderr);
+    assert!(told.ends_with("more in docs/OPERATING.md#when-something-is-wrong\n"), "{told}");
+}
+
+#[test]
 fn an_upstream_that_is_not_there_fails_with_code_1() {
     let out = command(&["up", "--once", "--json", "--upstream", "http://127.0.0.1:9/mcp"]).output().unwrap();
     assert_eq!(out.status.code(), Some(1));

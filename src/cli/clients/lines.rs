@@ -40,7 +40,7 @@ pub(super) struct ClientLines {
 pub(super) struct ClientStep {
     /// Where the lines belong.
     pub(super) place: String,
-    /// The lines themselves.
+    /// The lines themselves, as they are pasted.
     pub(super) text: String,
 }
 

@@ -10,16 +10,20 @@ use crate::control::audit::reading::AuditFile;
 const RESTARTED_FOR: Duration = Duration::from_secs(30);
 
 /// Verifies the log in a directory with this key, or with the public key beside it. A process may write to the log at
-/// the same time.
+/// the same time. `progress` is told how many files of how many are read.
 ///
 /// # Errors
 ///
 /// If there is no log, or one of its files cannot be read.
-pub fn verify(dir: &Path, key: Option<Ed25519PublicKey>) -> Result<Verified, AuditError> {
+pub fn verify(
+    dir: &Path,
+    key: Option<Ed25519PublicKey>,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Verified, AuditError> {
     let began = Instant::now();
     loop {
         let before = AuditFile::list(dir).map_err(AuditError::io(dir))?;
-        let found = check(dir, key);
+        let found = check(dir, key, progress);
         let is_sound = found.as_ref().is_ok_and(|found| found.faults_count == 0);
         if is_sound || !is_moved(dir, &before) || began.elapsed() >= RESTARTED_FOR {
             return found;
@@ -35,7 +39,11 @@ fn is_moved(dir: &Path, files: &[AuditFile]) -> bool {
     })
 }
 
-fn check(dir: &Path, key: Option<Ed25519PublicKey>) -> Result<Verified, AuditError> {
+fn check(
+    dir: &Path,
+    key: Option<Ed25519PublicKey>,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Verified, AuditError> {
     // Read before the files are listed, because a process that is writing only adds lines behind this checkpoint.
     let head = std::fs::read(dir.join(HEAD)).ok();
     let files = AuditFile::list(dir).map_err(AuditError::io(dir))?;
@@ -43,7 +51,8 @@ fn check(dir: &Path, key: Option<Ed25519PublicKey>) -> Result<Verified, AuditErr
     let beside = || std::fs::read_to_string(&named).ok().and_then(|text| Ed25519PublicKey::parse(&text));
     let key = key.or_else(beside).ok_or_else(|| AuditError::NoLog { path: dir.to_path_buf() })?;
     let mut verifier = Verifier::new(key, head.as_deref());
-    for file in &files {
+    for (at, file) in files.iter().enumerate() {
+        progress(at, files.len());
         verifier.begin_file(&file.name());
         let mut lines = file.lines().map_err(AuditError::io(&file.path))?;
         while let Some((line, is_whole)) = lines.next_line().map_err(AuditError::io(&file.path))? {

@@ -310,6 +310,6 @@ mod tests {
         let kinds: Vec<bool> = text.lines().map(|line| line.contains("\"kind\":\"file\"")).collect();
         assert_eq!(kinds, [true, false, false], "{text}");
         dir.keep_head().unwrap();
-        assert_eq!(crate::control::audit::verify(dir.path(), None).unwrap().faults, []);
+        assert_eq!(crate::control::audit::verify(dir.path(), None, &mut |_, _| {}).unwrap().faults, []);
     }
 }

@@ -32,7 +32,7 @@ fn call(nth: u64) -> Vec<u8> {
 }
 
 fn verify(settings: &AuditWriterSettings) -> Verified {
-    crate::control::audit::verify(&settings.dir, None).unwrap()
+    crate::control::audit::verify(&settings.dir, None, &mut |_, _| {}).unwrap()
 }
 
 fn files(settings: &AuditWriterSettings) -> Vec<AuditFile> {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use adit::private;
 use adit::tls::Authority;
+use flate2::read::GzDecoder;
 use rustls::pki_types::UnixTime;
 
 use super::site::{LOCALHOST, ask, dial, serve, text};
@@ -179,6 +180,31 @@ fn no_secret_is_ever_printed() {
         }
     }
 
+    // All that is gathered for those who are to help.
+    for (role, file) in [("edge", "edge.toml"), ("connect", "connect.toml")] {
+        let output = runs.path(&format!("{role}.tar.gz"));
+        let admin = format!("http://{}", runs.announced(role, "admin").trim_start_matches("http://"));
+        let args = ["support-bundle", "--config", &runs.path(file), "--admin", &admin, "--output", &output];
+        let mut bundle = command(&args);
+        bundle.env("ADIT_TUNNEL_SECRET", SECRET);
+        runs.run(&format!("the bundle of {role}"), bundle);
+        let mut archive = tar::Archive::new(GzDecoder::new(File::open(&output).expect("an archive")));
+        for entry in archive.entries().expect("entries") {
+            let mut entry = entry.expect("an entry");
+            let name = format!("{} in the bundle of {role}", entry.path().expect("a path").display());
+            let mut content = String::new();
+            entry.read_to_string(&mut content).expect("text");
+            runs.said.push((name, content));
+        }
+    }
+    let bundled = |part: &str, word: &str| {
+        runs.said.iter().any(|(what, said)| what.starts_with(part) && what.ends_with("edge") && said.contains(word))
+    };
+    assert!(
+        bundled("adit-support/failed-calls.json", "unknown_host") && bundled("adit-support/status.json", "tnl_one")
+    );
+    assert!(bundled("adit-support/config.txt", "tunnel[0].secret") && bundled("adit-support/doctor.txt", "config"));
+
     // Commands that end by themselves, most of them because something is wrong.
     for file in ["edge.toml", "broken.toml", "twice.toml", "connect.toml"] {
         for args in [&["config", "show"][..], &["config", "show", "--json"], &["config", "check"], &["doctor"]] {
@@ -206,7 +232,7 @@ fn no_secret_is_ever_printed() {
     runs.run("up --once", once);
 
     let said = runs.end();
-    assert!(said.len() > 35, "{} pieces of output", said.len());
+    assert!(said.len() > 50, "{} pieces of output", said.len());
     assert!(said.iter().any(|(what, said)| what.ends_with("edge.said") && said.contains("slow call")));
     let secrets = [SECRET, WRONG, SHORT, TOKEN, BODY].into_iter().flat_map(forms).chain(key_lines);
     for secret in secrets {
