@@ -78,6 +78,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "exchange",
             "link",
             "serve",
+            "stdio",
             "upstream",
             "connector",
             "edge",

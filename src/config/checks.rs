@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use crate::base::{GuardMode, Traffic};
+use crate::config::caller_terms::CallerTerms;
 use crate::config::entries::Entries;
 use crate::config::error::{ConfigError, nearest};
 use crate::config::networks::UpstreamNetwork;
 use crate::config::table::{AdmissionConfig, ConnectConfig, EdgeConfig, ToolConfig, TunnelConfig};
-use crate::config::values::{Hedge, SecretText};
+use crate::config::values::{ChildSharing, Hedge, SecretText};
 use crate::policy::Member;
 
 /// The most `[[tool]]` tables of one host.
@@ -113,6 +114,15 @@ impl<'a> Checker<'a> {
                     self.fault(&command, &[&upstream], "only a `stdio` upstream is started: set `upstream = \"stdio\"`")
                 }
                 _ => {}
+            }
+            if route.sessions == ChildSharing::PerIdentity && !CallerTerms::of_route(route, index).asks_for_anything() {
+                let why =
+                    "no caller is identified on this route: set `auth`, `client_certificate` or `forwarded_identity`";
+                self.fault(&format!("route[{index}].sessions"), &[&format!("route[{index}].auth")], why);
+            }
+            if route.child_cpu_percent.is_some() && route.child_cgroup.is_none() {
+                let why = "only a control group limits this: set `child_cgroup`, or `child_cpu_time_ms` instead";
+                self.fault(&format!("route[{index}].child_cpu_percent"), &[], why);
             }
             if !route.upstream.is_stdio() && (!route.env.0.is_empty() || route.cwd.is_some()) {
                 let key = if route.cwd.is_some() { "cwd" } else { "env" };

@@ -470,8 +470,10 @@ impl UpstreamWork {
                 stamps: &mut end.stamps,
                 work: &mut self.agents,
             };
-            let mut append = None;
+            let (mut append, number) = (None, incoming.label.as_ref().and_then(|label| label.caller_number()));
+            let caller_key = served.caller_key(number);
             let edits = RequestEdits {
+                edge_identity: caller_key.as_deref(),
                 drop_expect: incoming.label.as_ref().is_some_and(|label| label.has_continued()),
                 policy: incoming.label.as_ref().map_or(PolicyEdit::NONE, |label| label.policy_edit()),
                 timeout: left.filter(|_| served.sends_timeout()),

@@ -58,10 +58,11 @@ pub(super) fn cancel(context: &CallContext<'_>, request: &mut impl Request, work
         return false;
     }
     under_way.set(under_way.get() + 1);
+    let caller_key = served.caller_key(request.label().and_then(|label| label.caller_number()));
     let (head, label) = request.context_mut().head_and_label();
     // The fields that the policy removes or replaces in the call.
     let policy = label.map_or(PolicyEdit::NONE, |label| label.policy_edit());
-    let head = cancelling_head(context, &served, head, policy, body.len());
+    let head = cancelling_head(context, &served, head, (policy, caller_key.as_deref()), body.len());
     let cancellation = Cancellation {
         core: core.core.clone(),
         connector: Arc::clone(&core.connector),
@@ -109,12 +110,13 @@ fn cancelling_head(
     context: &CallContext<'_>,
     served: &Served,
     request: &RequestHead,
-    policy: PolicyEdit<'_>,
+    (policy, edge_identity): (PolicyEdit<'_>, Option<&str>),
     len: usize,
 ) -> Vec<u8> {
     let mut append = None;
     let edits = addressed(context, served, request, &mut append);
-    let edits = RequestEdits { framing: Framing::Length(len as u64), drop_expect: true, policy, ..edits };
+    let edits =
+        RequestEdits { framing: Framing::Length(len as u64), drop_expect: true, policy, edge_identity, ..edits };
     let mut head = Vec::new();
     write_request(request, &edits, &mut head);
     head

@@ -17,6 +17,7 @@ use crate::identity::RouteAuth;
 use crate::latency::{NoRetry, Reached, Retries, RetryBudget, StatusClass};
 use crate::policy::{LeftOut, SafeRequests, ToolPolicy};
 use crate::route::{Hostname, RouteName};
+use crate::stdio::StdioSharing;
 use crate::tls::{HandshakeError, ServerConfig};
 use crate::upstream::{Upstream, UpstreamError, UpstreamSettings};
 use crate::wire::http1::{Method, RequestHead};
@@ -294,6 +295,13 @@ impl Served {
         self.route.first_byte_timeout
     }
 
+    /// The name by which children are kept apart that have one caller each; none on other routes.
+    pub(super) fn caller_key(&self, number: Option<u64>) -> Option<Box<str>> {
+        let stdio_upstream = self.route.upstream.stdio.as_ref()?;
+        let is_per_identity = stdio_upstream.settings().sessions == StdioSharing::PerIdentity;
+        number.filter(|_| is_per_identity).map(|number| format!("{number:016x}").into())
+    }
+
     /// Whether the rest of the caller's time is sent to the upstream.
     pub(super) fn sends_timeout(&self) -> bool {
         self.route.sends_timeout
@@ -350,6 +358,10 @@ impl Served {
         let Some(status) = status else { return };
         let gateway = Some(status).filter(|status| StatusClass::of(*status) == StatusClass::Gateway);
         let (route, upstream) = (&self.route.name, &self.route.upstream.url);
+        // What a child's own server answers, it has logged, or an agent is the cause.
+        if self.route.upstream.stdio.is_some() {
+            return;
+        }
         match (self.gateway.replace(gateway), gateway) {
             (None, Some(status)) => tracing::warn!(%route, %upstream, status, "{GATEWAY_ANSWERS}"),
             (Some(_), None) => tracing::info!(%route, %upstream, status, "upstream answers again"),
@@ -360,7 +372,10 @@ impl Served {
     /// Why calls to the upstream fail, if the last one failed.
     fn failing(&self) -> Option<String> {
         let connecting = self.failing.borrow().as_ref().map(|failing| failing.why.clone());
-        connecting.or_else(|| self.gateway.get().map(|status| format!("{GATEWAY_ANSWERS} (status {status})")))
+        let down = || self.route.upstream.stdio.as_ref().and_then(|child| child.stats().down().map(String::from));
+        connecting
+            .or_else(down)
+            .or_else(|| self.gateway.get().map(|status| format!("{GATEWAY_ANSWERS} (status {status})")))
     }
 
     /// Notes that connecting failed; returns the failure for the edge. A reason is logged once until connecting

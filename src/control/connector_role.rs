@@ -7,20 +7,21 @@ use tokio::time::timeout;
 
 use crate::base::{Clock, CoreId, Time, Traffic};
 use crate::connector::{
-    Connector, ConnectorCommand, ConnectorEvent, ConnectorReport, ConnectorRoute, EdgeStatus, EdgeView, LinkReport,
-    LinkState,
+    Connector, ConnectorCommand, ConnectorEvent, ConnectorReport, ConnectorRoute, ConnectorTables, EdgeStatus,
+    EdgeView, LinkReport, LinkState,
 };
 use crate::control::calls;
 use crate::control::figures::CallFigures;
 use crate::control::reading::{
     BoxFuture, CertificateState, CoreReading, EdgeReading, LinkReading, Role, RoleKind, RoleReading, RouteLine,
-    UpstreamReading,
+    StdioReading, UpstreamReading,
 };
 use crate::control::tasks;
 use crate::control::thread::RoleEvent;
 use crate::engine::{MailSender, MonotonicClock, mailbox};
 use crate::latency::{BreakerReading, CallFilter, CallLine, CoreFigures, ForcedState, Label, Snapshot, TaskSnapshot};
 use crate::route::HostPattern;
+use crate::stdio::StdioEvent;
 
 /// A connector, as seen by the control thread.
 pub struct ConnectorRole {
@@ -69,6 +70,7 @@ impl Role for ConnectorRole {
             });
             // After a timeout, whatever has arrived is used. The reading shows how many cores are missing.
             let _ = gathered.await;
+            add_children(&mut upstreams, &self.connector.tables());
             reading.cores.sort_unstable_by_key(|core| core.core);
             reading.links.sort_unstable_by_key(|link| link.id);
             reading.upstreams = upstreams.into_values().collect();
@@ -211,12 +213,40 @@ fn add_upstreams(upstreams: &mut BTreeMap<(String, String), UpstreamReading>, re
             http2_streams_open: 0,
             failing: false,
             why: None,
+            stdio: None,
         });
         all.connections_open += of_core.connections_open;
         all.http2_connections_open += of_core.http2_connections_open;
         all.http2_streams_open += of_core.http2_streams_open;
         all.failing |= of_core.failing.is_some();
         all.why = all.why.take().or_else(|| of_core.failing.clone());
+    }
+}
+
+/// Adds the processes of routes whose upstream is a command, also of those that were not called.
+fn add_children(upstreams: &mut BTreeMap<(String, String), UpstreamReading>, tables: &ConnectorTables) {
+    for route in tables.routes.targets() {
+        let Some(stdio_upstream) = &route.upstream.stdio else { continue };
+        let stats = stdio_upstream.stats();
+        let mut counts = BTreeMap::<String, BTreeMap<String, u64>>::new();
+        for event in StdioEvent::ALL {
+            let (family, kind) = event.names();
+            counts.entry(family.to_owned()).or_default().insert(kind.to_owned(), stats.count(event));
+        }
+        let (name, url) = (route.name.to_string(), route.upstream.url.to_string());
+        let reading = upstreams.entry((name.clone(), url.clone())).or_insert(UpstreamReading {
+            route: name,
+            upstream: url,
+            connections_open: 0,
+            http2_connections_open: 0,
+            http2_streams_open: 0,
+            failing: false,
+            why: None,
+            stdio: None,
+        });
+        reading.why = reading.why.take().or(stats.down().map(String::from));
+        reading.failing = reading.why.is_some();
+        reading.stdio = Some(StdioReading { children: stats.children(), sessions: stats.sessions(), counts });
     }
 }
 

@@ -13,7 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::control::approval_counts::ApprovalReading;
 use crate::control::inventories::ToolCounts;
-use crate::control::reading::{CoreReading, LinkReading, RoleReading, UpstreamReading};
+use crate::control::reading::{CoreReading, LinkReading, RoleReading, StdioReading, UpstreamReading};
 use crate::control::report::Report;
 use crate::latency::{
     BreakerReading, Deadlines, Distribution, Hedges, Label, LabelFigures, Outcome, Phase, QueueReading, StatusClass,
@@ -27,6 +27,15 @@ pub const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 const BOUNDS_US: [u64; 20] = [
     10, 25, 50, 75, 100, 150, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
     1_000_000, 5_000_000, 30_000_000,
+];
+
+/// What is counted of upstreams that are commands, by kind.
+const STDIO_FAMILIES: [(&str, &str); 5] = [
+    ("starts", "Processes of an upstream that were started, or could not be; restarted ones are counted twice"),
+    ("exits", "Processes of an upstream that have ended, by how"),
+    ("strays", "Lines and messages of the processes of an upstream that could not be used, by why"),
+    ("dropped", "Lines of the log, messages and answers of the processes of an upstream that were dropped"),
+    ("refused", "Requests to an upstream that is a command that were refused, by the limit"),
 ];
 
 /// Formats a report as OpenMetrics text.
@@ -231,7 +240,24 @@ impl Scrape {
             "Whether an upstream took no connection when last asked, or a gateway answered for it",
             None,
             &rows,
-        )
+        )?;
+        let stdio = |read: fn(&StdioReading) -> u64| {
+            let rows = self.per_upstream(|upstream| upstream.stdio.as_ref().map(read));
+            rows.into_iter().filter_map(|(labels, of)| Some((labels, of? as f64))).collect::<Vec<_>>()
+        };
+        let rows = stdio(|stdio| stdio.children);
+        families.gauges("adit_stdio_children", "Processes of an upstream that is a command", None, &rows)?;
+        let rows = stdio(|stdio| stdio.sessions);
+        families.gauges("adit_stdio_sessions", "Open sessions of an upstream that is a command", None, &rows)?;
+        for (family, help) in STDIO_FAMILIES {
+            let rows = self.per_upstream(|upstream| upstream.stdio.as_ref()?.counts.get(family).cloned());
+            let kinds = rows.into_iter().flat_map(|(labels, counts)| {
+                let kind = move |(kind, count)| ([labels.clone(), vec![("kind", kind)]].concat(), count);
+                counts.into_iter().flatten().map(kind)
+            });
+            families.counters(&format!("adit_stdio_{family}"), help, &kinds.collect::<Vec<_>>())?;
+        }
+        Ok(())
     }
 
     /// Breakers that have opened, or that an operator has forced. The breaker of an upstream has no method.
@@ -592,6 +618,9 @@ mod tests {
                 "adit_links_ended_total role",
                 "adit_links_open role",
                 "adit_sockets_open core,role",
+                "adit_stdio_children role,route",
+                "adit_stdio_exits_total kind,role,route",
+                "adit_stdio_sessions role,route",
                 "adit_tasks_open core,role",
                 "adit_tools kind,route,standing",
                 "adit_tunnel_hosts_unserved tunnel",

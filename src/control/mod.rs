@@ -74,7 +74,7 @@ pub use once::{OnceClient, OnceError, OnceReport};
 pub use probe::{PROBE_HOSTS_MAX, PROBE_TIMEOUT, ProbeError, Prober, reachable};
 pub use reading::{
     BoxFuture, CertificateReading, CertificateState, CoreReading, EdgeReading, HostReading, LinkReading, Role,
-    RoleKind, RoleReading, RouteLine, TunnelReading, UpstreamReading,
+    RoleKind, RoleReading, RouteLine, StdioReading, TunnelReading, UpstreamReading,
 };
 pub use report::{CallTimes, ProcessFacts, Reloads, Report, ServedRoutes, micros};
 pub use resolve::serve_resolves;

@@ -1,5 +1,6 @@
 //! The state of a role at one moment, in one form for both roles.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -132,6 +133,21 @@ pub struct UpstreamReading {
     /// Why it failed, and what to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// Its processes, if it is a command (`upstream = "stdio"`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdio: Option<StdioReading>,
+}
+
+/// The processes of a route whose upstream is a command.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StdioReading {
+    /// Processes that run or are about to be started.
+    pub children: u64,
+    /// Open sessions of agents.
+    pub sessions: u64,
+    /// What has happened since the start, by family and kind: `starts`, `exits`, `strays` (lines and messages of a process that could
+    /// not be used), `dropped` and `refused`.
+    pub counts: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
 /// A certificate that a role uses.

@@ -484,6 +484,7 @@ mod tests {
                 "route": "demo", "upstream": "http://127.0.0.1:9000", "connections_open": 2,
                 "http2_connections_open": 1, "http2_streams_open": 3, "failing": true,
                 "why": "the upstream 127.0.0.1:9000 refused the connection",
+                "stdio": { "children": 2, "sessions": 3, "counts": { "exits": { "signal": 4 } } },
             }],
             "breakers": [{
                 "role": "edge", "breaker": "tool", "route": "demo", "method": "tools/call", "tool": "search",

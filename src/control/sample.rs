@@ -10,7 +10,7 @@ use crate::control::approval_counts::ApprovalCounts;
 use crate::control::inventories::ToolCounts;
 use crate::control::reading::{
     BoxFuture, CertificateReading, CertificateState, CoreReading, EdgeReading, HostReading, LinkReading, Role,
-    RoleKind, RoleReading, RouteLine, TunnelReading, UpstreamReading,
+    RoleKind, RoleReading, RouteLine, StdioReading, TunnelReading, UpstreamReading,
 };
 use crate::control::report::{CallTimes, ProcessFacts, Reloads, Report};
 use crate::exchange::CallFailure;
@@ -127,6 +127,11 @@ pub(super) fn edge_reading() -> RoleReading {
         http2_streams_open: 3,
         failing: true,
         why: Some("the upstream 127.0.0.1:9000 refused the connection".to_owned()),
+        stdio: Some(StdioReading {
+            children: 2,
+            sessions: 3,
+            counts: [("exits".to_owned(), [("signal".to_owned(), 4)].into())].into(),
+        }),
     }];
     reading.certificates = vec![CertificateReading {
         of: "agents".to_owned(),

@@ -19,9 +19,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep};
 
 use crate::process::error::RunError;
+use crate::process::stdio_cgroup::ChildCgroup;
+use crate::stdio::{Confinement, STDIO_GUARD, spawn_error};
 
-/// How long the command has to end after SIGTERM.
-const GRACE: Duration = Duration::from_secs(3);
 /// How often to look whether all have ended.
 const CHECK_INTERVAL: Duration = Duration::from_millis(10);
 /// What shells add to the number of the signal that has killed a command.
@@ -32,22 +32,30 @@ const KILLED: i32 = 128;
 /// # Errors
 ///
 /// If the command cannot be started; the guard then exits with [`NOT_STARTED`](crate::stdio::NOT_STARTED).
-pub async fn guard(command: &[String]) -> Result<u8, RunError> {
-    let (program, arguments) =
-        command.split_first().ok_or_else(|| RunError::Other("no command to start".to_owned()))?;
+pub async fn guard(confinement: &Confinement, command: &[String]) -> Result<u8, RunError> {
+    let program = command.first().ok_or_else(|| RunError::Other("no command to start".to_owned()))?;
     // Signals for the group must not end the guard before the others. The command gets the usual behaviour back when it is executed.
     let handled = [SignalKind::terminate(), SignalKind::hangup(), SignalKind::interrupt()].map(signal);
     let _handled =
         handled.into_iter().collect::<io::Result<Vec<_>>>().map_err(RunError::io("signals cannot be handled"))?;
     // Descendants whose parents have ended become its children, so that none is missed. If that is refused, the group remains.
     let _ = set_child_subreaper(Some(getpid()));
-    let spawned = Command::new(program).args(arguments).spawn();
-    let child = spawned.map_err(|error| RunError::Other(format!("cannot start {program}: {error}")))?;
+    let group = confinement.cgroup.as_deref().map(|parent| ChildCgroup::make(parent, confinement)).transpose();
+    let group = group.map_err(|why| RunError::Other(format!("cannot start {program}: {why}")))?;
+    let own = Confinement { cgroup: group.as_ref().map(|group| group.path().to_owned()), ..confinement.clone() };
+    let own = serde_json::to_string(&own).map_err(|error| RunError::Other(error.to_string()))?;
+    // It confines itself before it executes the command.
+    let spawned =
+        Command::new("/proc/self/exe").args([STDIO_GUARD, "--exec", "--confine", &own, "--"]).args(command).spawn();
+    let child = spawned.map_err(|error| RunError::Other(spawn_error(program, &error)))?;
     let code = tokio::select! {
         status = ended(child) => status.map_or(u8::from(true), code_of),
         () = closed() => 0,
     };
-    end_all().await;
+    end_all(confinement.stop_grace).await;
+    if let Some(group) = group {
+        group.remove().await;
+    }
     Ok(code)
 }
 
@@ -72,9 +80,9 @@ async fn closed() {
 }
 
 /// Ends all descendants: SIGTERM, and after a while SIGKILL.
-async fn end_all() {
+async fn end_all(grace: Duration) {
     let _ = kill_process_group(getpgrp(), Signal::TERM);
-    let until = Instant::now() + GRACE;
+    let until = Instant::now() + grace;
     while !all_ended() {
         if Instant::now() > until {
             // One after the other, as the group includes this process, and some may have left it. The children of those that are

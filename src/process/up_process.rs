@@ -32,8 +32,8 @@ use crate::process::listen::{admin_url, listen_admin, serve_admin_if};
 use crate::process::random::random_number;
 use crate::process::runtime::AbortOnDrop;
 use crate::process::settings::{
-    AdmissionReader, CallerReader, PolicyReader, UpstreamTrust, connector_settings, connector_tables, credentials,
-    edge_tables, engine_settings,
+    AdmissionReader, CallerReader, PolicyReader, UpstreamTrust, child_of, connector_settings, connector_tables,
+    credentials, edge_tables, engine_settings,
 };
 use crate::process::source::{connect_of, edge_of};
 use crate::route::{HostPattern, RouteName};
@@ -102,6 +102,10 @@ impl UpProcess {
         let requests = signals(ProcessRequest::End, None).map_err(RunError::io("signals cannot be received"))?;
         let demo = demo.map(DemoServer::serve).transpose()?;
         let (edge_config, connect_config) = (edge_of(config)?, connect_of(config)?);
+        // Whoever runs this by hand learns of a wrong command at once.
+        for route in connect_config.routes.iter().filter(|route| route.upstream.is_stdio()) {
+            child_of(route, &RouteName::of_host(&route.host)).find().map_err(RunError::Other)?;
+        }
         let engine = shared_engine(config);
         let core_count = engine.core_count();
         let host = agents_host(edge_config)?;

@@ -189,6 +189,11 @@ impl ProvenCaller {
         Some((&header.name, self.signed.as_deref()))
     }
 
+    /// A number that stands for the identity in this process. All callers without an identity have the same.
+    pub(super) fn number(&self) -> u64 {
+        self.owner.number()
+    }
+
     /// The caller's identity for the connector, if the route forwards it.
     pub(super) fn forwarded(&self) -> Option<&str> {
         self.forwarded.as_deref()

@@ -211,6 +211,12 @@ impl CallLabel {
         self.caller.as_ref()?.forwarded()
     }
 
+    /// A number that stands for the caller's identity in this process; none if the route identifies no callers.
+    #[must_use]
+    pub fn caller_number(&self) -> Option<u64> {
+        self.caller.as_ref().map(|caller| caller.number())
+    }
+
     /// Whether the caller's token is removed here. The server's challenges then do not concern the caller.
     pub(super) fn is_terminated(&self) -> bool {
         self.caller.as_ref().is_some_and(|caller| caller.auth.terms().is_terminated)

@@ -45,6 +45,11 @@ impl SessionOwners {
 }
 
 impl SessionOwner {
+    /// A number that stands for the caller in this process.
+    pub(super) fn number(&self) -> u64 {
+        self.holder
+    }
+
     /// Whether a request to this resource may use the session that it names, if any. A request that names several is
     /// refused, because it is unknown which of them the server reads.
     pub(super) fn may_send(&self, resource: &str, head: &RequestHead, now: Time) -> bool {

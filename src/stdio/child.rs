@@ -14,6 +14,7 @@ use crate::base::SERVICE_ENVS;
 use crate::engine::driver::RawSocket;
 use crate::engine::{Detached, MailReceiver, MailSender, mailbox};
 use crate::stdio::settings::{NOT_STARTED, STDIO_GUARD, StdioSettings};
+use crate::stdio::stats::StdioEvent;
 
 /// The prefix of the variables that configure adit, and may hold its secrets.
 const OWN_VARIABLES: &[u8] = b"ADIT_";
@@ -25,7 +26,15 @@ pub(super) struct StartedChild {
     /// Its standard error, which is for the log.
     pub(super) errors: Detached,
     /// Receives how it ended.
-    pub(super) end: MailReceiver<String>,
+    pub(super) end: MailReceiver<ChildExit>,
+}
+
+/// How a child has ended.
+pub(super) struct ChildExit {
+    /// How it is counted.
+    pub(super) reason: StdioEvent,
+    /// What to tell the operator.
+    pub(super) why: String,
 }
 
 /// Starts a child. It is waited for until it has ended.
@@ -53,14 +62,20 @@ fn keep(settings: &StdioSettings, started: &MailSender<Result<StartedChild, Stri
     let _ = started.send(Ok(StartedChild { io, errors, end }));
     let status = wait(&mut child);
     let program = settings.program();
-    let how = match status.map(|status| (status.code(), status.signal())) {
+    let (reason, why) = match status.map(|status| (status.code(), status.signal())) {
         Ok((Some(code), _)) if code == i32::from(NOT_STARTED) => {
-            format!("{program} could not be started: its standard error is in the log")
+            (StdioEvent::StartFailed, format!("{program} could not be started: its standard error is in the log"))
         }
-        Ok((Some(code), _)) => format!("{program} has ended with exit code {code}: its standard error is in the log"),
-        Ok((None, signal)) => format!("{program} was killed by signal {}", signal.unwrap_or_default()),
-        Err(error) => format!("{program} cannot be waited for: {error}"),
+        Ok((Some(0), _)) => (StdioEvent::Ended, format!("{program} has ended: its standard error is in the log")),
+        Ok((Some(code), _)) => {
+            (StdioEvent::Failed, format!("{program} has ended with exit code {code}: its standard error is in the log"))
+        }
+        Ok((None, signal)) => {
+            (StdioEvent::Killed, format!("{program} was killed by signal {}", signal.unwrap_or_default()))
+        }
+        Err(error) => (StdioEvent::Killed, format!("{program} cannot be waited for: {error}")),
     };
+    let how = ChildExit { reason, why };
     let _ = ended.send(how);
 }
 
@@ -71,7 +86,8 @@ fn spawn(settings: &StdioSettings) -> Result<(Child, Detached, Detached), String
     let ((io, far_io), (errors, far_errors)) = (pair()?, pair()?);
     let output = far_io.try_clone().map_err(|error| format!("no sockets can be opened for {program}: {error}"))?;
     let mut command = Command::new(&settings.guard);
-    command.arg0("adit").arg(STDIO_GUARD).arg("--").args(&settings.command);
+    let confinement = serde_json::to_string(&settings.confinement).map_err(|error| format!("{program}: {error}"))?;
+    command.arg0("adit").args([STDIO_GUARD, "--confine", &confinement, "--"]).args(&settings.command);
     command.stdin(OwnedFd::from(far_io)).stdout(OwnedFd::from(output)).stderr(OwnedFd::from(far_errors));
     for (name, _) in env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(OWN_VARIABLES)) {
         command.env_remove(name);
@@ -83,12 +99,27 @@ fn spawn(settings: &StdioSettings) -> Result<(Child, Detached, Detached), String
     if let Some(cwd) = &settings.cwd {
         command.current_dir(cwd);
     }
-    let child = command.spawn().map_err(|error| match &settings.cwd {
-        Some(cwd) if !cwd.is_dir() => format!("cannot start {program}: {} is not a folder: check `cwd`", cwd.display()),
-        _ => format!("cannot start {program}: {error}"),
-    })?;
+    let child = command.spawn().map_err(|error| spawn_error(program, &error))?;
     let detached = |stream: UnixStream| Detached::from(RawSocket::Fd(stream.into()));
     Ok((child, detached(io), detached(errors)))
+}
+
+/// What to tell the operator if a program cannot be started.
+#[must_use]
+pub fn spawn_error(program: &str, error: &std::io::Error) -> String {
+    let remedy = match error.kind() {
+        std::io::ErrorKind::WouldBlock => {
+            ": too many processes run: raise the limit of this user (`ulimit -u`) or of its control group (`pids.max`)"
+        }
+        std::io::ErrorKind::NotFound => {
+            ": it is not there, or the interpreter in its first line is not: check `command` and PATH"
+        }
+        std::io::ErrorKind::PermissionDenied => ": check the mode of the file and of its folders",
+        std::io::ErrorKind::OutOfMemory => ": this machine has no memory left",
+        _ => "",
+    };
+    let path = env::var("PATH").unwrap_or_default();
+    format!("cannot start {program} (PATH {path}): {error}{remedy}")
 }
 
 /// Waits for the guard, and kills what it has left behind, should it have been killed itself.

@@ -1,4 +1,4 @@
-//! The children of a route, by the era of MCP that they were addressed in.
+//! Children that agents share, by the era of MCP that they were addressed in.
 //!
 //! A server decides by its first message whether it speaks with sessions or without, and some then refuse the other era for good.
 //! Agents of both eras therefore get a child each, as soon as there are both. A server that refuses the newer era gets one.
@@ -9,17 +9,32 @@ use std::time::Duration;
 
 use futures_lite::future;
 
+use crate::base::{Clock, Time};
 use crate::engine::{Core, Signal};
+use crate::stdio::restart_policy::RestartPolicy;
 use crate::stdio::running_child::RunningChild;
+use crate::stdio::stats::StdioEvent;
 use crate::wire::mcp::Era;
 
 /// How long an exchange waits for a child while none is started, because the last one has just failed.
 const PAUSE_WAIT_MAX: Duration = Duration::from_millis(1_500);
+/// After a child has run for this long, its end is no failure to start.
+const STEADY_AFTER: Duration = Duration::from_secs(30);
 
-/// The children of a route that run.
+/// Why there is no child for an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoChild {
+    /// None can be started, or the last one has failed and the next one is started later.
+    Down,
+    /// There are as many as allowed, and all are in use.
+    Full,
+}
+
+/// Children that agents share.
 pub(super) struct Children {
     pub(super) core: Core,
-    pub(super) route: String,
+    /// Whose children they are, as the pool knows it.
+    pub(super) key: Box<str>,
     /// The children that have been addressed: with sessions, and without.
     by_era: RefCell<[Option<Rc<RunningChild>>; 2]>,
     /// A child that has received nothing.
@@ -28,12 +43,12 @@ pub(super) struct Children {
     refuses_stateless: Cell<bool>,
     /// The number of exchanges that wait for a child.
     waiting: Cell<usize>,
-    /// Whether no child is started at the moment, because the last one has just failed.
-    pub(super) is_paused: Cell<bool>,
-    /// Why the last child has ended, until the task that starts children has taken it.
-    ended: RefCell<Option<String>>,
-    /// Why the last child could not be started, or has ended.
-    failure: RefCell<String>,
+    /// When a child that has failed is started again.
+    pub(super) restarts: Rc<RefCell<RestartPolicy>>,
+    /// How the last child has failed, until the task that starts children has taken it.
+    failed_child: RefCell<Option<FailedChild>>,
+    /// Why the last start was in vain.
+    failure: Cell<NoChild>,
     /// Raised when an exchange waits for a child, and when one has ended.
     wanted: Signal,
     /// Raised when a child was started.
@@ -42,18 +57,25 @@ pub(super) struct Children {
     failed: Signal,
 }
 
+/// How a child has failed.
+pub(super) struct FailedChild {
+    pub(super) why: String,
+    /// Whether it was good before, so that the pause begins anew.
+    pub(super) was_good: bool,
+}
+
 impl Children {
-    pub(super) fn new(core: &Core, route: &str) -> Children {
+    pub(super) fn new(core: &Core, key: Box<str>, restarts: Rc<RefCell<RestartPolicy>>) -> Children {
         Children {
             core: core.clone(),
-            route: route.to_owned(),
+            key,
             by_era: RefCell::default(),
             spare: RefCell::default(),
             refuses_stateless: Cell::new(false),
             waiting: Cell::new(0),
-            is_paused: Cell::new(false),
-            ended: RefCell::default(),
-            failure: RefCell::default(),
+            restarts,
+            failed_child: RefCell::default(),
+            failure: Cell::new(NoChild::Down),
             wanted: Signal::default(),
             started: Signal::default(),
             failed: Signal::default(),
@@ -65,7 +87,7 @@ impl Children {
     /// # Errors
     ///
     /// Why none can be started.
-    pub(super) async fn child_for(&self, era: Era) -> Result<Rc<RunningChild>, String> {
+    pub(super) async fn child_for(&self, era: Era) -> Result<Rc<RunningChild>, NoChild> {
         loop {
             let place = match era {
                 Era::Stateless if !self.refuses_stateless.get() => 1,
@@ -78,8 +100,13 @@ impl Children {
                     by_era[place] = self.spare.borrow_mut().take();
                 }
                 if let Some(child) = &by_era[place] {
+                    child.touch();
                     return Ok(Rc::clone(child));
                 }
+            }
+            let pause = self.restarts.borrow().pause(self.core.now());
+            if pause > PAUSE_WAIT_MAX {
+                return Err(NoChild::Down);
             }
             let _waits = Waiting::new(&self.waiting);
             self.wanted.raise();
@@ -91,9 +118,11 @@ impl Children {
                 self.failed.after(failed).await;
                 false
             };
-            let patience = if self.is_paused.get() { PAUSE_WAIT_MAX } else { Duration::MAX };
-            if self.core.timeout(patience, future::or(later, never)).await != Ok(true) {
-                return Err(self.failure.borrow().clone());
+            let patience = if pause.is_zero() { Duration::MAX } else { PAUSE_WAIT_MAX };
+            match self.core.timeout(patience, future::or(later, never)).await {
+                Ok(true) => {}
+                Ok(false) => return Err(self.failure.get()),
+                Err(_) => return Err(NoChild::Down),
             }
         }
     }
@@ -109,12 +138,29 @@ impl Children {
         self.spare.borrow().is_none() && self.by_era.borrow().iter().all(Option::is_none)
     }
 
-    /// Waits until another child is wanted. Returns why, if it is because one has ended.
-    pub(super) async fn child_wanted(&self) -> Option<String> {
+    /// Whether no child runs, none is about to be started, and there is nothing to remember.
+    pub(super) fn is_unused(&self) -> bool {
+        self.is_empty() && self.waiting.get() == 0 && self.restarts.borrow().pause(self.core.now()).is_zero()
+    }
+
+    /// The children that run.
+    pub(super) fn running(&self) -> Vec<Rc<RunningChild>> {
+        let spare = self.spare.borrow().clone();
+        self.by_era.borrow().iter().flatten().cloned().chain(spare).collect()
+    }
+
+    /// When they were last used; none if they are in use.
+    pub(super) fn unused_since(&self) -> Option<Time> {
+        let times: Option<Vec<Time>> = self.running().iter().map(|child| child.unused_since()).collect();
+        times.filter(|_| self.waiting.get() == 0).map(|times| times.into_iter().max().unwrap_or(Time::ZERO))
+    }
+
+    /// Waits until an exchange waits for a child that is not there, or one has failed; returns how.
+    pub(super) async fn child_wanted(&self) -> Option<FailedChild> {
         loop {
             let seen = self.wanted.count();
-            if let Some(why) = self.ended.borrow_mut().take() {
-                return Some(why);
+            if let Some(failed) = self.failed_child.borrow_mut().take() {
+                return Some(failed);
             }
             if self.waiting.get() > 0 && self.spare.borrow().is_none() {
                 return None;
@@ -124,13 +170,13 @@ impl Children {
     }
 
     /// Records that no child can be started now: who waits for one need not wait any more.
-    pub(super) fn on_failed(&self, why: String) {
-        *self.failure.borrow_mut() = why;
+    pub(super) fn on_failed(&self, why: NoChild) {
+        self.failure.set(why);
         self.failed.raise();
     }
 
-    /// Records that a child has ended.
-    pub(super) fn on_ended(&self, child: &Rc<RunningChild>, why: String) {
+    /// Records that a child has ended, and why, if that is a failure.
+    pub(super) fn on_ended(&self, child: &Rc<RunningChild>, failed: Option<String>) {
         let is_other = |other: &Rc<RunningChild>| !Rc::ptr_eq(other, child);
         for place in self.by_era.borrow_mut().iter_mut() {
             *place = place.take().filter(is_other);
@@ -139,7 +185,10 @@ impl Children {
         *self.spare.borrow_mut() = spare.filter(is_other);
         // The next one may be another version of the program.
         self.refuses_stateless.set(false);
-        *self.ended.borrow_mut() = Some(why);
+        if let Some(why) = failed {
+            let was_good = self.core.now() - child.began >= STEADY_AFTER;
+            *self.failed_child.borrow_mut() = Some(FailedChild { why, was_good });
+        }
         self.wanted.raise();
     }
 
@@ -153,15 +202,15 @@ impl Children {
         self.refuses_stateless.set(true);
         let refusing = without.take();
         match with_sessions {
-            Some(_) => refusing.iter().for_each(|child| child.close()),
+            Some(_) => refusing.iter().for_each(|child| child.close(StdioEvent::Closed)),
             None => *with_sessions = refusing,
         }
     }
 
     /// Ends all children, also the spare one.
-    pub(super) fn close(&self) {
-        let by_era = self.by_era.take().into_iter().chain([self.spare.take()]);
-        by_era.flatten().for_each(|child| child.close());
+    pub(super) fn close(&self, reason: StdioEvent) {
+        self.running().iter().for_each(|child| child.close(reason));
+        self.on_failed(NoChild::Down);
     }
 }
 

@@ -6,19 +6,19 @@ use futures_lite::future;
 
 use crate::engine::{Socket, StreamError, send_bytes};
 use crate::exchange::{BodySource, Http1Source, Intake, Piece};
-use crate::stdio::children::Children;
+use crate::stdio::child_pool::{ChildPool, ChildrenUse, NoChildren, RequestPlace, new_id};
+use crate::stdio::children::NoChild;
 use crate::stdio::event::{LAST_CHUNK, event};
 use crate::stdio::inbox::Mail;
 use crate::stdio::reply::{Reply, stream_head};
 use crate::stdio::running_child::{OpenExchange, RunningChild};
 use crate::stdio::session::{EventPlace, GET_STREAM, Session};
+use crate::stdio::stats::StdioEvent;
 use crate::wire::http1::{BodyDecoder, CONTINUE, Method, RequestHead};
 use crate::wire::jsonrpc::Peek;
-use crate::wire::mcp::{Call, INITIALIZE, SESSION_ID, is_stateless};
+use crate::wire::mcp::{Call, Era, INITIALIZE, SESSION_ID, is_stateless};
 use crate::wire::stdio::{AgentFault, AnswerMeaning, Envelope, EnvelopeError, Heard};
 
-/// The longest message of an agent, in bytes.
-pub(super) const MESSAGE_LEN_MAX: usize = 16 * 1024 * 1024;
 /// The paths at which the server is called. Others do not exist, so that nobody takes this for an authorization server.
 const PATHS: [&[u8]; 2] = [b"/mcp", b"/"];
 /// The field with which an agent names the last event that it has received.
@@ -33,6 +33,8 @@ const REFUSED_BY_REVISION: std::ops::RangeInclusive<i64> = -32_022..=-32_020;
 const HEADER_MISMATCH: i64 = -32_020;
 const SESSION_NOT_FOUND: i64 = -32_001;
 const OVERLOADED: i64 = -32_000;
+const UNSUPPORTED_REVISION: i64 = -32_022;
+const NO_SESSION: &str = "Mcp-Session-Id is missing: begin with initialize";
 
 /// The state of a connection between its exchanges.
 #[derive(Default)]
@@ -58,8 +60,7 @@ impl From<StreamError> for ExchangeEnd {
 
 /// An exchange whose head was read.
 pub(super) struct HttpExchange<'a> {
-    pub(super) children: &'a Rc<Children>,
-    pub(super) child: &'a Rc<RunningChild>,
+    pub(super) pool: &'a Rc<ChildPool>,
     pub(super) socket: &'a Socket,
     pub(super) buffers: &'a mut Buffers,
 }
@@ -108,34 +109,46 @@ impl HttpExchange<'_> {
                 .await;
         }
         let is_without_session = is_stateless(&self.buffers.head);
-        let mut share = self.child.messages.share();
+        let mut share = self.pool.messages.share();
         let body = match self.read_body(|len| share.set(len)).await? {
             Ok(body) => body,
-            Err(reply) => return self.refuse(reply).await,
+            Err(reply) => {
+                self.pool.stats.add(StdioEvent::LengthRefused);
+                return self.refuse(reply).await;
+            }
         };
-        let opens = match Envelope::read(&body) {
+        let (opens, id) = match Envelope::read(&body) {
             Ok(envelope) => {
                 let method = envelope.method(&body).unwrap_or_default();
                 if is_without_session && differs(&self.buffers.head, &body, &method) {
                     let why = "Mcp-Method or Mcp-Name differs from the message";
                     return self.send(Reply::error(400, HEADER_MISMATCH, why)).await;
                 }
-                method == INITIALIZE
+                (method == INITIALIZE, envelope.id.clone())
             }
             Err(error) => return self.send(refusal(AgentFault::Message(error))).await,
         };
-        let session = match self.session_for(is_without_session || opens) {
+        let mut used = match self.children(opens) {
+            Ok(used) => used,
+            Err(NoChildren::Stateless) => return self.send(unsupported_revision(id.map(|id| &body[id]))).await,
+            Err(why) => return self.send(self.no_children(why)).await,
+        };
+        let child = match self.child_of(&used).await? {
+            Ok(child) => child,
+            Err(reply) => return self.send(reply).await,
+        };
+        let session = match self.session_for(&child, is_without_session || opens) {
             Ok(session) => session,
             Err(reply) => return self.send(reply).await,
         };
-        if !self.while_connected(self.child.has_room()).await {
+        if !self.while_connected(child.has_room()).await {
             return Err(ExchangeEnd::Stream);
         }
-        if self.child.is_over() {
+        if child.is_over() {
             return Err(ExchangeEnd::NoAnswer);
         }
-        let open = self.child.open(session.as_ref().map(|session| session.0.key));
-        match self.child.on_agent(open.asker, &body) {
+        let open = child.open(session.as_ref().map(|session| session.0.key));
+        match child.on_agent(open.asker, &body) {
             Ok(Heard::Awaits) => {}
             Ok(Heard::Accepted) => {
                 open.finish();
@@ -147,11 +160,66 @@ impl HttpExchange<'_> {
             }
         }
         drop((body, share));
-        self.answer(open, session).await
+        self.answer(&child, &mut used, open, session).await
+    }
+
+    /// The children for the request.
+    fn children(&self, opens: bool) -> Result<ChildrenUse, NoChildren> {
+        let head = &self.buffers.head;
+        // The connector writes this field, and removes it from what agents send.
+        let caller = head.edge_identity().ok().flatten();
+        let request = match (opens, is_stateless(head)) {
+            (_, true) => RequestPlace::Stateless,
+            (true, false) => RequestPlace::Opens,
+            (false, false) => RequestPlace::Session(head.get_only(SESSION_ID)),
+        };
+        self.pool.children_for(caller, request)
+    }
+
+    fn no_children(&self, why: NoChildren) -> Reply {
+        match why {
+            NoChildren::NoSession => Reply::error(400, INVALID_REQUEST, NO_SESSION),
+            NoChildren::UnknownSession => Reply::error(404, SESSION_NOT_FOUND, "Session not found"),
+            NoChildren::Stateless => unsupported_revision(None),
+            NoChildren::Full => self.full(),
+        }
+    }
+
+    fn full(&self) -> Reply {
+        self.pool.stats.add(StdioEvent::ChildRefused);
+        let why = "as many processes of the MCP server run as are allowed, and all are in use: try again later";
+        Reply { field: "Retry-After: 1\r\n", ..Reply::error(503, OVERLOADED, why) }
+    }
+
+    /// The child for the request. Waits until one was started.
+    async fn child_of(&mut self, used: &ChildrenUse) -> Result<Result<Rc<RunningChild>, Reply>, ExchangeEnd> {
+        let era = if is_stateless(&self.buffers.head) { Era::Stateless } else { Era::Sessions };
+        let (intake, socket) = (&mut self.buffers.intake, self.socket);
+        let left = async {
+            intake.ended(socket).await;
+            None
+        };
+        match future::or(async { Some(used.children.child_for(era).await) }, left).await {
+            Some(Ok(child)) => Ok(Ok(child)),
+            // The reason may name files and folders, and is for the operator.
+            Some(Err(NoChild::Down)) => {
+                self.pool.stats.add(StdioEvent::DownRefused);
+                let why = "the MCP server is not running: the log of the connector says why";
+                Ok(Err(Reply::error(503, OVERLOADED, why)))
+            }
+            Some(Err(NoChild::Full)) => Ok(Err(self.full())),
+            None => Err(ExchangeEnd::Stream),
+        }
     }
 
     /// Sends what the child sends for a request.
-    async fn answer(&mut self, open: OpenExchange, session: Option<SessionUse>) -> Result<(), ExchangeEnd> {
+    async fn answer(
+        &mut self,
+        child: &Rc<RunningChild>,
+        used: &mut ChildrenUse,
+        open: OpenExchange,
+        session: Option<SessionUse>,
+    ) -> Result<(), ExchangeEnd> {
         let head = &self.buffers.head;
         let is_without_session = is_stateless(head);
         // The head of the response to `initialize` names the session, which begins with its result.
@@ -162,7 +230,7 @@ impl HttpExchange<'_> {
             let inbox = Rc::clone(&open.inbox);
             let Some(mail) = self.next_mail(async { inbox.next(|| false).await }).await else {
                 if let Some(session) = session.filter(|_| streams) {
-                    keep_for_later(self.child, open, session);
+                    keep_for_later(child, open, session);
                 }
                 return Err(ExchangeEnd::Stream);
             };
@@ -188,7 +256,7 @@ impl HttpExchange<'_> {
                 }
                 Mail::Answer(message, note, _held) => {
                     open.finish();
-                    return self.send(self.reply(message, note, is_without_session)).await;
+                    return self.send(self.reply((child, used), message, note, is_without_session)).await;
                 }
                 Mail::End => {
                     open.finish();
@@ -199,10 +267,16 @@ impl HttpExchange<'_> {
     }
 
     /// The response with an answer of the child. A session begins with the result of `initialize`.
-    fn reply(&self, message: Vec<u8>, AnswerMeaning { code, opens }: AnswerMeaning, is_without_session: bool) -> Reply {
+    fn reply(
+        &self,
+        (child, used): (&Rc<RunningChild>, &mut ChildrenUse),
+        message: Vec<u8>,
+        AnswerMeaning { code, opens }: AnswerMeaning,
+        is_without_session: bool,
+    ) -> Reply {
         let asks_for_era = self.buffers.head.get(crate::wire::mcp::METHOD) == Some(b"server/discover");
         if is_without_session && asks_for_era && code.is_some() {
-            self.children.on_refused(self.child);
+            used.children.on_refused(child);
         }
         let status = match code {
             Some(METHOD_NOT_FOUND) if is_without_session => 404,
@@ -212,10 +286,11 @@ impl HttpExchange<'_> {
             _ => 200,
         };
         let session = if opens && code.is_none() {
-            let begun = new_id().and_then(|id| self.child.begin_session(id));
+            let begun = used.opens.clone().or_else(new_id).and_then(|id| child.begin_session(id));
             let Some(session) = begun else {
                 return Reply::error(503, OVERLOADED, "too many sessions are open: try again later");
             };
+            used.keep();
             Some(session.id.clone())
         } else {
             None
@@ -229,7 +304,15 @@ impl HttpExchange<'_> {
                 .refuse(Reply::error(406, INVALID_REQUEST, "a GET gets an event stream: accept text/event-stream"))
                 .await;
         }
-        let session = match self.session_for(false) {
+        let used = match self.children(false) {
+            Ok(used) => used,
+            Err(why) => return self.refuse(self.no_children(why)).await,
+        };
+        let child = match self.child_of(&used).await? {
+            Ok(child) => child,
+            Err(reply) => return self.refuse(reply).await,
+        };
+        let session = match self.session_for(&child, false) {
             Ok(Some(session)) => session,
             Ok(None) => return Err(ExchangeEnd::NoAnswer),
             Err(reply) => return self.refuse(reply).await,
@@ -237,7 +320,7 @@ impl HttpExchange<'_> {
         let last = self.buffers.head.get_only(LAST_EVENT_ID).and_then(EventPlace::parse);
         self.write(&stream_head(Some(&session.0.id))).await?;
         if let Some(last) = last
-            && self.send_kept(&session.0, last).await?
+            && self.send_kept(&child, &session.0, last).await?
         {
             return Ok(self.write(LAST_CHUNK).await?);
         }
@@ -262,7 +345,12 @@ impl HttpExchange<'_> {
     }
 
     /// Sends the events of a stream after this one. Returns whether the stream has ended; that of a GET goes on.
-    async fn send_kept(&mut self, session: &Session, mut last: EventPlace) -> Result<bool, ExchangeEnd> {
+    async fn send_kept(
+        &mut self,
+        child: &RunningChild,
+        session: &Session,
+        mut last: EventPlace,
+    ) -> Result<bool, ExchangeEnd> {
         loop {
             let seen = session.kept_more.count();
             while let Some(kept) = session.kept_after(last) {
@@ -275,7 +363,7 @@ impl HttpExchange<'_> {
             if last.stream == GET_STREAM || session.is_over.get() {
                 return Ok(false);
             }
-            if !self.child.is_open(last.stream) {
+            if !child.is_open(last.stream) {
                 return Ok(true);
             }
             if !self.while_connected(session.kept_more.after(seen)).await {
@@ -285,25 +373,37 @@ impl HttpExchange<'_> {
     }
 
     async fn delete(&mut self) -> Result<(), ExchangeEnd> {
-        match self.session_for(false) {
+        let used = match self.children(false) {
+            Ok(used) => used,
+            Err(why) => return self.refuse(self.no_children(why)).await,
+        };
+        let child = match self.child_of(&used).await? {
+            Ok(child) => child,
+            Err(reply) => return self.refuse(reply).await,
+        };
+        let reply = match self.session_for(&child, false) {
             Ok(session) => {
                 if let Some(session) = session {
-                    self.child.end_session(&session.0);
+                    child.end_session(&session.0);
                 }
-                self.refuse(Reply::empty(200)).await
+                if self.pool.is_per_session() {
+                    self.pool.remove(&used.children.key, StdioEvent::Closed);
+                }
+                Reply::empty(200)
             }
-            Err(reply) => self.refuse(reply).await,
-        }
+            Err(reply) => reply,
+        };
+        self.refuse(reply).await
     }
 
     /// The session that the request names; none if it needs none.
-    fn session_for(&self, needs_none: bool) -> Result<Option<SessionUse>, Reply> {
+    fn session_for(&self, child: &RunningChild, needs_none: bool) -> Result<Option<SessionUse>, Reply> {
         if needs_none {
             return Ok(None);
         }
         match self.buffers.head.get_only(SESSION_ID) {
-            None => Err(Reply::error(400, INVALID_REQUEST, "Mcp-Session-Id is missing: begin with initialize")),
-            Some(id) => match self.child.session(id) {
+            None => Err(Reply::error(400, INVALID_REQUEST, NO_SESSION)),
+            Some(id) => match child.session(id) {
                 Some(session) => Ok(Some(SessionUse::new(session))),
                 None => Err(Reply::error(404, SESSION_NOT_FOUND, "Session not found")),
             },
@@ -318,14 +418,15 @@ impl HttpExchange<'_> {
         if self.buffers.head.expects_continue() {
             self.write(CONTINUE).await?;
         }
+        let len_max = self.pool.settings.limits.line_len_max;
         let Buffers { intake, decoder, .. } = &mut *self.buffers;
         let (mut source, mut body) = (Http1Source::new(self.socket, intake, decoder), Vec::new());
         loop {
             match source.next().map_err(|_| ExchangeEnd::Stream)? {
                 Piece::Data(data) => {
                     let len = body.len() + data.len();
-                    if len > MESSAGE_LEN_MAX {
-                        let why = format!("the message is longer than {MESSAGE_LEN_MAX} bytes");
+                    if len > len_max {
+                        let why = format!("the message is longer than {len_max} bytes");
                         return Ok(Err(Reply::error(413, INVALID_REQUEST, &why)));
                     }
                     if !may_hold(len) {
@@ -379,7 +480,7 @@ impl HttpExchange<'_> {
     }
 
     async fn write(&self, bytes: &[u8]) -> Result<(), StreamError> {
-        send_bytes(self.socket, self.child.core.pool(), bytes).await
+        send_bytes(self.socket, self.pool.core.pool(), bytes).await
     }
 }
 
@@ -428,6 +529,16 @@ fn refusal(fault: AgentFault) -> Reply {
     }
 }
 
+/// The answer to a request of a revision without sessions, where each session has a child. The agent may begin a session instead.
+fn unsupported_revision(id: Option<&[u8]>) -> Reply {
+    let id = String::from_utf8_lossy(id.unwrap_or(b"null"));
+    let data = r#"{"supported":["2025-11-25","2025-06-18","2025-03-26"],"requested":"2026-07-28"}"#;
+    let message =
+        "this server has a process for each session, and this revision has no sessions: begin with initialize";
+    let error = format!(r#"{{"code":{UNSUPPORTED_REVISION},"message":"{message}","data":{data}}}"#);
+    Reply { body: format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#).into_bytes(), ..Reply::empty(400) }
+}
+
 fn is_json(kind: &[u8]) -> bool {
     let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
     kind.eq_ignore_ascii_case(b"application/json")
@@ -440,11 +551,4 @@ fn accepts(head: &RequestHead, kind: &[u8]) -> bool {
         let range = range.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
         range.eq_ignore_ascii_case(kind) || range == b"*/*"
     })
-}
-
-/// A session id that nobody can guess.
-fn new_id() -> Option<Box<str>> {
-    let mut bytes = [0; 16];
-    aws_lc_rs::rand::fill(&mut bytes).ok()?;
-    Some(crate::base::hex(&bytes).into())
 }

@@ -5,17 +5,23 @@
 //! of [`wire::stdio`](crate::wire::stdio).
 
 mod child;
+mod child_permit;
+mod child_pool;
 mod children;
 mod event;
 mod exchange;
 mod http_server;
 mod inbox;
 mod reply;
+mod restart_policy;
 mod running_child;
 mod session;
 mod settings;
+mod stats;
 mod stdio_upstream;
 mod supervisor;
 
-pub use settings::{NOT_STARTED, STDIO_GUARD, StdioSettings};
+pub use child::spawn_error;
+pub use settings::{Confinement, NOT_STARTED, RestartTerms, STDIO_GUARD, StdioLimits, StdioSettings, StdioSharing};
+pub use stats::{StdioEvent, StdioStats};
 pub use stdio_upstream::{StdioUnavailable, StdioUpstream};

@@ -3,33 +3,37 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::{Budget, Clock};
+use crate::base::{Budget, Clock, Time};
 use crate::engine::{Core, Signal};
+use crate::stdio::child_permit::ChildPermit;
 use crate::stdio::inbox::{HeldBytes, Inbox, Mail};
 use crate::stdio::session::Session;
-use crate::wire::stdio::{AgentFault, Asker, Effect, Heard, Multiplexer, MultiplexerLimits, StdioSession};
+use crate::stdio::settings::StdioSettings;
+use crate::stdio::stats::{StdioEvent, StdioStats};
+use crate::wire::stdio::{AgentFault, Asker, Effect, Heard, Multiplexer, MultiplexerLimits, MuxCounts, StdioSession};
 
-/// The most requests that wait for an answer of one child.
-const CALLS_MAX: usize = 1_024;
-/// The most sessions of one child. The one that was not used for longest makes room for another.
-const SESSIONS_MAX: usize = 1_024;
 /// How long a session may be unused.
 pub(super) const SESSION_IDLE_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// How many bytes may wait for a child that does not read. Then agents wait.
 const TO_CHILD_LEN_MAX: usize = 1024 * 1024;
-/// The most bytes of messages of agents, and of events that are kept, each.
-const MEMORY_MAX: usize = 64 * 1024 * 1024;
-/// The bytes of each message that do not count.
-const MEMORY_FREE: usize = 64 * 1024;
 /// The most bytes of answers that agents have not taken.
 const ANSWERS_LEN_MAX: usize = 64 * 1024 * 1024;
+
+/// Reads one of the counts.
+type ReadCount = fn(&MuxCounts) -> u64;
 
 /// The state of one child while it runs.
 pub(super) struct RunningChild {
     pub(super) core: Core,
     pub(super) route: String,
+    pub(super) stats: Arc<StdioStats>,
+    /// When it was started.
+    pub(super) began: Time,
+    /// Its place among the children that are allowed, until it is closed.
+    permit: Cell<Option<ChildPermit>>,
     mux: RefCell<Multiplexer>,
     next_exchange: Cell<u64>,
     exchanges: RefCell<BTreeMap<u64, Rc<Inbox>>>,
@@ -43,15 +47,17 @@ pub(super) struct RunningChild {
     taken: Signal,
     /// The bytes of answers that agents have not taken.
     answers_len: Rc<Cell<usize>>,
-    /// Memory for messages of agents.
-    pub(super) messages: Budget,
     /// Memory for events that are kept.
     events: Budget,
-    is_over: Cell<bool>,
+    /// When it was last used.
+    used: Cell<Time>,
+    /// Whether a message was written to it, and one came from it.
+    pub(super) was_asked: Cell<bool>,
+    pub(super) has_spoken: Cell<bool>,
+    /// Why it has ended, or is to end.
+    closing: Cell<Option<StdioEvent>>,
     /// Raised when the child has ended, or is to end.
     closed: Signal,
-    /// Messages that no agent has received, because too much waited for it.
-    dropped: Cell<u64>,
 }
 
 /// An exchange that waits for mail. Dropping it tells that its agent has left.
@@ -71,11 +77,25 @@ impl OpenExchange {
 }
 
 impl RunningChild {
-    pub(super) fn new(core: &Core, route: &str) -> RunningChild {
+    pub(super) fn new(
+        core: &Core,
+        settings: &StdioSettings,
+        (stats, permit): (&Arc<StdioStats>, ChildPermit),
+        events: &Budget,
+    ) -> RunningChild {
+        let limits = &settings.limits;
+        let limits = MultiplexerLimits {
+            calls_max: limits.calls_max,
+            sessions_max: limits.sessions_max,
+            answer_len_max: limits.answer_len_max,
+        };
         RunningChild {
             core: core.clone(),
-            route: route.to_owned(),
-            mux: RefCell::new(Multiplexer::new(MultiplexerLimits { calls_max: CALLS_MAX, sessions_max: SESSIONS_MAX })),
+            route: settings.route.clone(),
+            stats: Arc::clone(stats),
+            began: core.now(),
+            permit: Cell::new(Some(permit)),
+            mux: RefCell::new(Multiplexer::new(limits)),
             next_exchange: Cell::new(1),
             exchanges: RefCell::default(),
             sessions: RefCell::default(),
@@ -84,19 +104,32 @@ impl RunningChild {
             added: Signal::default(),
             taken: Signal::default(),
             answers_len: Rc::default(),
-            messages: Budget::new(MEMORY_MAX, MEMORY_FREE),
-            events: Budget::new(MEMORY_MAX, 0),
-            is_over: Cell::new(false),
+            events: events.clone(),
+            used: Cell::new(core.now()),
+            was_asked: Cell::new(false),
+            has_spoken: Cell::new(false),
+            closing: Cell::new(None),
             closed: Signal::default(),
-            dropped: Cell::new(0),
         }
+    }
+
+    /// Takes note that it is used.
+    pub(super) fn touch(&self) {
+        self.used.set(self.core.turn_time());
+    }
+
+    /// When it was last used; none if it is in use.
+    pub(super) fn unused_since(&self) -> Option<Time> {
+        let is_idle = self.exchanges.borrow().is_empty()
+            && self.sessions.borrow().values().all(|session| session.open.get() == 0);
+        is_idle.then(|| self.used.get())
     }
 
     /// Waits while too much waits for the child.
     pub(super) async fn has_room(&self) {
         loop {
             let seen = self.taken.count();
-            if self.is_over.get() || self.to_child_len.get() < TO_CHILD_LEN_MAX {
+            if self.is_over() || self.to_child_len.get() < TO_CHILD_LEN_MAX {
                 return;
             }
             self.taken.after(seen).await;
@@ -105,21 +138,32 @@ impl RunningChild {
 
     /// Whether the child has ended, or is to end.
     pub(super) fn is_over(&self) -> bool {
-        self.is_over.get()
+        self.closing.get().is_some()
+    }
+
+    /// Why it has ended, or is to end.
+    pub(super) fn closing(&self) -> Option<StdioEvent> {
+        self.closing.get()
     }
 
     /// Waits until the child has ended, or is to end.
     pub(super) async fn over(&self) {
-        while !self.is_over.get() {
+        while !self.is_over() {
             self.closed.after(self.closed.count()).await;
         }
     }
 
-    /// Ends it: what waits for the child gets no answer, and streams end.
-    pub(super) fn close(&self) {
-        self.is_over.set(true);
+    /// Ends it for this reason: what waits for the child gets no answer, and streams end.
+    pub(super) fn close(&self, reason: StdioEvent) {
+        if self.is_over() {
+            return;
+        }
+        self.closing.set(Some(reason));
+        drop(self.permit.take());
         self.exchanges.borrow().values().for_each(|inbox| inbox.put(Mail::End));
-        self.sessions.take().values().for_each(|session| session.end());
+        let sessions = self.sessions.take();
+        self.stats.remove_sessions(sessions.len());
+        sessions.values().for_each(|session| session.end());
         self.taken.raise();
         self.closed.raise();
     }
@@ -140,6 +184,7 @@ impl RunningChild {
         let exchange = self.next_exchange.get();
         self.next_exchange.set(exchange + 1);
         let inbox = Rc::<Inbox>::default();
+        self.touch();
         self.exchanges.borrow_mut().insert(exchange, Rc::clone(&inbox));
         OpenExchange { child: Rc::clone(self), asker: Asker { exchange, session }, inbox, is_over: false }
     }
@@ -153,27 +198,54 @@ impl RunningChild {
     pub(super) fn on_agent(&self, from: Asker, text: &[u8]) -> Result<Heard, AgentFault> {
         let mut effects = Vec::new();
         let heard = self.mux.borrow_mut().on_agent(from, text, &mut effects);
+        if heard == Err(AgentFault::Busy) {
+            self.stats.add(StdioEvent::CallRefused);
+        }
         self.apply(effects);
         heard
     }
 
     /// Takes a line of the child that may be a message.
     pub(super) fn on_child(&self, text: &[u8]) {
+        self.has_spoken.set(true);
+        self.with_mux(|mux, effects| mux.on_server(text, effects));
+    }
+
+    /// Takes a line of the child that is too long, by its first and last bytes.
+    pub(super) fn on_long_line(&self, start: &[u8], end: &[u8]) {
+        self.with_mux(|mux, effects| mux.on_long_line(start, end, effects));
+    }
+
+    fn with_mux(&self, take: impl FnOnce(&mut Multiplexer, &mut Vec<Effect>)) {
         let mut effects = Vec::new();
         let before = self.mux.borrow().counts();
-        self.mux.borrow_mut().on_server(text, &mut effects);
+        take(&mut self.mux.borrow_mut(), &mut effects);
         let now = self.mux.borrow().counts();
-        if now.malformed > before.malformed {
-            tracing::debug!(route = self.route, total = now.malformed, "a line of the child is no JSON-RPC message");
-        }
-        if now.unowned > before.unowned {
-            tracing::debug!(
-                route = self.route,
-                total = now.unowned,
-                "a message of the child names no agent, and several may be meant"
-            );
+        if now != before {
+            self.count(before, now);
         }
         self.apply(effects);
+    }
+
+    fn count(&self, before: MuxCounts, now: MuxCounts) {
+        let counts: [(StdioEvent, ReadCount, &str); 5] = [
+            (StdioEvent::MalformedLine, |counts| counts.malformed, "a line of the child is no JSON-RPC message"),
+            (StdioEvent::LateAnswer, |counts| counts.late, "the child answers a request late or twice"),
+            (StdioEvent::UnknownId, |counts| counts.unknown, "the child refers to a request that it never got"),
+            (StdioEvent::AnswerDropped, |counts| counts.too_long, "an answer of the child is too long"),
+            (
+                StdioEvent::Unowned,
+                |counts| counts.unowned,
+                "a message of the child names no agent, and several may be meant",
+            ),
+        ];
+        for (event, of, what) in counts {
+            let new = of(&now) - of(&before);
+            if new > 0 {
+                self.stats.add_many(event, new);
+                tracing::debug!(route = self.route, total = self.stats.count(event), "{what}");
+            }
+        }
     }
 
     /// Begins a session with this id. The one that was not used for longest makes room.
@@ -186,13 +258,17 @@ impl RunningChild {
                 let idle = |session: &&Rc<Session>| session.open.get() == 0;
                 let oldest =
                     self.sessions.borrow().values().filter(idle).min_by_key(|session| session.used.get()).cloned();
-                let oldest = oldest?;
+                let Some(oldest) = oldest else {
+                    self.stats.add(StdioEvent::SessionRefused);
+                    return None;
+                };
                 self.end_session(&oldest);
                 self.mux.borrow_mut().open_session()?
             }
         };
         let session = Rc::new(Session::new(id.clone(), key, &self.events, now));
         self.sessions.borrow_mut().insert(id, Rc::clone(&session));
+        self.stats.add_session();
         Some(session)
     }
 
@@ -204,7 +280,9 @@ impl RunningChild {
 
     /// Ends a session, and with it its streams.
     pub(super) fn end_session(&self, session: &Session) {
-        self.sessions.borrow_mut().remove(&session.id);
+        if self.sessions.borrow_mut().remove(&session.id).is_some() {
+            self.stats.remove_sessions(1);
+        }
         session.end();
         let mut effects = Vec::new();
         self.mux.borrow_mut().close_session(session.key, &mut effects);
@@ -236,6 +314,7 @@ impl RunningChild {
                                 route = self.route,
                                 "agents do not take the answers of the child: one is dropped"
                             );
+                            self.stats.add(StdioEvent::AnswerDropped);
                             inbox.put(Mail::End);
                         }
                     }
@@ -263,12 +342,9 @@ impl RunningChild {
 
     fn note_dropped(&self, was_taken: bool) {
         if !was_taken {
-            self.dropped.set(self.dropped.get() + 1);
-            tracing::debug!(
-                route = self.route,
-                total = self.dropped.get(),
-                "an agent does not take messages of the child: one is dropped"
-            );
+            self.stats.add(StdioEvent::MessageDropped);
+            let total = self.stats.count(StdioEvent::MessageDropped);
+            tracing::debug!(route = self.route, total, "an agent does not take messages of the child: one is dropped");
         }
     }
 }
@@ -276,6 +352,7 @@ impl RunningChild {
 impl Drop for OpenExchange {
     fn drop(&mut self) {
         self.child.exchanges.borrow_mut().remove(&self.asker.exchange);
+        self.child.touch();
         if !self.is_over {
             let mut effects = Vec::new();
             // A closed exchange cancels its request only where there are no sessions.

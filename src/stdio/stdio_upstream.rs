@@ -1,11 +1,14 @@
 //! The way to a child from every core.
 
 use std::io;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::engine::{Core, Detached, MailReceiver, MailSender, mailbox};
+use crate::stdio::child_pool::ChildPool;
+use crate::stdio::http_server;
 use crate::stdio::settings::StdioSettings;
-use crate::stdio::supervisor;
+use crate::stdio::stats::{StdioEvent, StdioStats};
 
 /// The most connections that wait until the core of the child takes them.
 const WAITING_MAX: usize = 1_024;
@@ -16,7 +19,7 @@ pub struct StdioUpstream {
     connections: MailSender<Detached>,
     /// The other end, until a core takes the child.
     waiting: Mutex<Option<MailReceiver<Detached>>>,
-    status: Arc<ChildStatus>,
+    stats: Arc<StdioStats>,
 }
 
 /// Why no connection enters: the child is not running.
@@ -33,20 +36,6 @@ pub enum StdioUnavailable {
     Io(io::ErrorKind),
 }
 
-/// What the core of the child tells all others: why the child is not running, if it is not.
-#[derive(Default)]
-pub(super) struct ChildStatus(Mutex<Option<Box<str>>>);
-
-impl ChildStatus {
-    pub(super) fn set(&self, why: Option<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = why.map(Into::into);
-    }
-
-    fn read(&self) -> Option<Box<str>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
 impl StdioUpstream {
     /// The way to a child that is started when a core [opens](StdioUpstream::open) it.
     #[must_use]
@@ -56,7 +45,7 @@ impl StdioUpstream {
             settings: Arc::new(settings),
             connections,
             waiting: Mutex::new(Some(waiting)),
-            status: Arc::default(),
+            stats: Arc::default(),
         })
     }
 
@@ -66,11 +55,18 @@ impl StdioUpstream {
         &self.settings
     }
 
+    /// What has happened to its children.
+    #[must_use]
+    pub fn stats(&self) -> &StdioStats {
+        &self.stats
+    }
+
     /// Starts the child, and serves it on this core from now on, unless another core does.
     pub fn open(&self, core: &Core) {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(waiting) = waiting {
-            core.spawn(supervisor::run(core.clone(), Arc::clone(&self.settings), waiting, Arc::clone(&self.status)));
+            let pool = ChildPool::new(core, Arc::clone(&self.settings), Arc::clone(&self.stats));
+            core.spawn(http_server::run(Rc::new(pool), waiting));
         }
     }
 
@@ -80,7 +76,8 @@ impl StdioUpstream {
     ///
     /// If the child is not running.
     pub fn connect(&self) -> Result<Detached, StdioUnavailable> {
-        if let Some(why) = self.status.read() {
+        if let Some(why) = self.stats.down() {
+            self.stats.add(StdioEvent::DownRefused);
             return Err(StdioUnavailable::Down(why));
         }
         let [near, far] = Detached::pair().map_err(|error| StdioUnavailable::Io(error.kind()))?;

@@ -8,7 +8,7 @@ mod identity_header;
 mod opaque;
 mod server;
 mod sessions;
-mod signer;
+pub(crate) mod signer;
 
 use std::future::poll_fn;
 use std::io::Write;

@@ -1,9 +1,11 @@
 //! Servers that speak over standard input and output, as child processes of the program as people run it.
 
+mod confinement;
+mod sharing;
+
 use std::cell::Cell;
 use std::fs;
-use std::io::Read;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Instant;
 
 use futures_lite::future::zip;
@@ -302,21 +304,21 @@ async fn a_stream_that_breaks_off_is_resumed_by_its_last_event() {
 }
 
 #[test]
-fn a_command_that_is_not_there_is_named_with_the_path() {
-    let mut command =
-        command(&["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--", "no-such-program", "x"]);
-    command.stderr(Stdio::piped());
-    let mut adit = Adit::of(command);
-    let (mut log, mut read) = (String::new(), [0; 4096]);
-    let mut errors = adit.take_log();
-    while !log.contains("no-such-program") {
-        let len = errors.read(&mut read).unwrap();
-        assert!(len > 0, "{log}");
-        log.push_str(&String::from_utf8_lossy(&read[..len]));
-    }
+fn up_ends_at_once_if_the_command_cannot_be_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = folder.path().join("no-program").display().to_string();
+    fs::write(&plain, "text").unwrap();
     let path = std::env::var("PATH").unwrap();
-    let wanted = format!("cannot start no-such-program: it is in no folder of PATH ({path}): install it");
-    assert!(log.contains(&wanted), "{log}");
+    for (program, why) in [
+        ("no-such-program", format!("it is in no folder of PATH ({path}): install it")),
+        ("/no/such/program", "there is no such program: check `command`".to_owned()),
+        (&plain, format!("{plain} is not executable for this user")),
+    ] {
+        let ran = command(&["up", "--listen", "127.0.0.1:0", "--admin", "off", "--", program, "x"]).output().unwrap();
+        let log = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(1), "{log}");
+        assert!(log.contains(&format!("cannot start {program}: {why}")), "{log}");
+    }
 }
 
 #[test]
@@ -328,6 +330,8 @@ fn settings_that_contradict_each_other_are_refused() {
         ("upstream = 'http://127.0.0.1:9'\ncommand = ['x']", "only a `stdio` upstream is started"),
         ("upstream = 'http://127.0.0.1:9'\nenv = ['A=hunter2']", "route[0].env: only a `stdio` upstream is started"),
         ("upstream = 'stdio'\ncommand = ['x']\nenv = ['hunter2']", "each as NAME=value"),
+        ("upstream = 'stdio'\ncommand = ['x']\nsessions = 'per-identity'", "no caller is identified on this route"),
+        ("upstream = 'stdio'\ncommand = ['x']\nchild_cpu_percent = 5", "set `child_cgroup`"),
     ] {
         let (code, said) = of(route);
         assert_eq!(code, Some(2), "{said}");

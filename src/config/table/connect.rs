@@ -11,8 +11,8 @@ use crate::config::proxy::{ProxyExemption, ProxyUrl};
 use crate::config::section::section;
 use crate::config::table::tool::ToolConfig;
 use crate::config::values::{
-    CallerAuth, ClientCertificate, FieldNameText, FolderPath, ForwardedIdentity, IdentityHeaderName, Millis,
-    OriginRule, OwnOrigin, Price, Resend, SecretText, ServerPreset, TokenText,
+    Bytes, CallerAuth, ChildSharing, ChildStart, ClientCertificate, FieldNameText, FolderPath, ForwardedIdentity,
+    IdentityHeaderName, Millis, OriginRule, OwnOrigin, Price, Resend, SecretText, ServerPreset, TokenText,
 };
 use crate::policy::PinMode;
 use crate::route::{HostPattern, Hostname, UpstreamUrl};
@@ -192,7 +192,7 @@ section! {
         /// The private server: `http://HOST:PORT`, `https://HOST:PORT` or `unix:/path/of/socket`. For a server that
         /// speaks HTTP/2 without TLS, it is `h2c://HOST:PORT` or `h2c+unix:/path/of/socket`. It has no path, because
         /// the path of each call is passed on unchanged. `stdio`: a program that is started with `command` and speaks MCP over its
-        /// standard input and output ([OPERATING.md](OPERATING.md#servers-that-speak-stdio)).
+        /// standard input and output ([STDIO.md](STDIO.md)).
         upstream: UpstreamUrl = required, live, like "http://127.0.0.1:9000";
         /// The program of a `stdio` upstream and its arguments, as a list. No shell reads it. In a variable or a flag it is a list in JSON.
         command: CommandWords = unset, live, like "mcp-server-time";
@@ -201,6 +201,66 @@ section! {
         env: EnvVariables = unset, live, like "TZ=UTC";
         /// The folder in which `command` runs, instead of that of this process.
         cwd: Option<FolderPath> = unset, live, like "/srv/mcp";
+        /// Which agents share a process of `command` ([STDIO.md](STDIO.md#who-shares-a-process)). `shared`: all of the route.
+        /// `per-session`: each session has its own; agents of revision 2026-07-28, which has no sessions, are told to begin one.
+        /// `per-identity`: each proven caller has its own; requires `auth`, `client_certificate` or `forwarded_identity`.
+        sessions: ChildSharing = "shared", live, like "per-session";
+        /// When a process that all agents share is started: `boot`, with the connector, or `first-call`. Other processes are always
+        /// started when they are needed.
+        child_start: ChildStart = "boot", live, like "first-call";
+        /// The maximum number of processes of `command` at one time. One that is not in use makes room for another; if all are in
+        /// use, calls are answered 503.
+        children_max: u32 = "16" in 1..=4_096, live, like "100";
+        /// How long a process may be without a call or an open stream before it is ended. A process that was started at boot stays.
+        child_idle_ms: Millis = "1h" in 100..=604_800_000, live, like "10m";
+        /// The maximum number of sessions of one process. The one that was not used for longest makes room for another.
+        child_sessions_max: u32 = "1024" in 1..=65_536, live, like "100";
+        /// The maximum number of requests that wait for an answer of one process. Further ones are answered 503.
+        child_calls_max: u32 = "1024" in 1..=65_536, live, like "64";
+        /// The maximum length of one message to or from a process. A longer one from an agent is answered 413; a longer one of the
+        /// process is skipped, and its caller gets an error if it is certain which one that is.
+        child_line_max_bytes: Bytes = "16MiB" in 1_024..=1_073_741_824, live, like "64MiB";
+        /// The maximum length of an answer of a process. Its caller gets an error for a longer one.
+        child_answer_max_bytes: Bytes = "16MiB" in 1_024..=1_073_741_824, live, like "1MiB";
+        /// How long a process may take for its first message after it was sent the first one. Then it is ended, which counts as a
+        /// failure. Downloads of `npx` and `uvx` are part of this time.
+        child_start_timeout_ms: Millis = "2m" in 100..=3_600_000, live, like "30s";
+        /// How long a process has to end after SIGTERM, before it is killed.
+        child_stop_grace_ms: Millis = "3s" in 0..=600_000, live, like "10s";
+        /// The pause before a process that has failed is started again. Each further pause is twice as long.
+        child_restart_min_ms: Millis = "100ms" in 1..=600_000, live, like "1s";
+        /// The longest of these pauses. After 30 s without a failure they begin anew.
+        child_restart_max_ms: Millis = "30s" in 1..=86_400_000, live, like "5m";
+        /// After how many failures in a row no process is started for `child_breaker_open_ms`.
+        child_failures_max: u32 = "20" in 1..=1_000_000, live, like "5";
+        /// How long no process is started then. One more failure after that has the same effect.
+        child_breaker_open_ms: Millis = "5m" in 1..=86_400_000, live, like "1h";
+        /// The maximum memory of a process with its descendants, by `child_cgroup`. Without a control group it is the data memory of
+        /// each of them (RLIMIT_DATA).
+        child_memory_max_bytes: Option<Bytes> = unset in 1_048_576..=1_099_511_627_776, live, like "512MiB";
+        /// The maximum CPU time of a process with its descendants, in percent of one CPU. Requires `child_cgroup`.
+        child_cpu_percent: Option<u32> = unset in 1..=100_000, live, like "50";
+        /// The maximum CPU time that a process may use in its life, in whole seconds (RLIMIT_CPU). Then it is killed.
+        child_cpu_time_ms: Option<Millis> = unset in 1_000..=604_800_000, live, like "10m";
+        /// The maximum number of open files of a process (RLIMIT_NOFILE).
+        child_files_max: Option<u32> = unset in 16..=1_048_576, live, like "256";
+        /// The maximum number of processes, by `child_cgroup`. Without a control group it is that of the user (RLIMIT_NPROC), which
+        /// root does not have.
+        child_processes_max: Option<u32> = unset in 1..=1_000_000, live, like "50";
+        /// A folder of a control group (cgroup v2) that is delegated to the user of the connector and holds no process itself. Each
+        /// process of `command` gets a group in it ([STDIO.md](STDIO.md#limits-of-the-system)).
+        child_cgroup: Option<FolderPath> = unset, live, like "/sys/fs/cgroup/adit.slice/children";
+        /// The user as which `command` runs: a name of `/etc/passwd` or a number. Requires root.
+        child_user: Option<TokenText> = unset, live, like "mcp";
+        /// The group as which `command` runs: a name of `/etc/group` or a number. The default is that of `child_user`.
+        child_group: Option<TokenText> = unset, live, like "mcp";
+        /// Whether `command` and its descendants may gain privileges by executing a program, such as one with the setuid bit.
+        child_new_privileges: bool = "false", live, like "true";
+        /// The files and folders that `command` may read and execute (Landlock). If this or `child_write_paths` is set, nothing else
+        /// can be opened: name also the folders of programs and libraries.
+        child_read_paths: Vec<FolderPath> = unset, live, like "/usr";
+        /// The files and folders that `command` may read, execute and change (Landlock).
+        child_write_paths: Vec<FolderPath> = unset, live, like "/srv/mcp";
         /// How its calls are carried, if that differs from `connect.traffic`.
         traffic: Option<Traffic> = unset, live, like "passthrough";
         /// The certificates (PEM) of the authorities that sign the certificate of an `https` upstream, instead of the

@@ -92,6 +92,28 @@ choice! {
 }
 
 choice! {
+    /// Which agents share a process of a `stdio` upstream.
+    ChildSharing {
+        /// All agents of the route.
+        Shared = "shared",
+        /// Those of one session.
+        PerSession = "per-session",
+        /// Those of one proven identity.
+        PerIdentity = "per-identity",
+    }
+}
+
+choice! {
+    /// When a process that all agents share is started.
+    ChildStart {
+        /// When the connector starts.
+        Boot = "boot",
+        /// When the first call arrives.
+        FirstCall = "first-call",
+    }
+}
+
+choice! {
     /// Which name in a client certificate is that of the caller.
     CallerName {
         /// The URI of the subject's alternative names.

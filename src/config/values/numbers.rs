@@ -152,7 +152,7 @@ fn scaled(raw: &Raw, expected: &str, units: &[(&str, u64)]) -> Result<u64, Strin
     number.checked_mul(scale.ok_or_else(wrong)?).ok_or_else(wrong)
 }
 
-optional_setting!(Millis);
+optional_setting!(Bytes, Millis);
 
 #[cfg(test)]
 mod tests {

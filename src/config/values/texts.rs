@@ -167,7 +167,7 @@ impl SettingType for LogLevels {
 }
 
 optional_setting!(FieldNameText, IdentityHeaderName, FolderPath, TokenText);
-list_setting!(TokenText = "list of texts");
+list_setting!(TokenText = "list of texts", FolderPath = "list of paths");
 
 #[cfg(test)]
 mod tests {

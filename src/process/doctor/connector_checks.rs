@@ -27,6 +27,7 @@ use crate::process::settings::{
     UpstreamTrust, child_of, connector_settings, connector_tables, credentials, edge_addresses, edge_roots,
     engine_settings, fallback_port, route_addresses, seal_ca, sealing,
 };
+use crate::process::stdio_confinement::check_confinement;
 use crate::route::{RouteName, UpstreamAddr};
 use crate::tls::{ALPN_LINK, CertInfo, ClientSettings, Versions, client_config};
 use crate::wire::http1::OriginEdit;
@@ -293,9 +294,16 @@ async fn upstream(
         }
         // It is not started: what it does at its start is not known.
         UpstreamAddr::Stdio => {
-            match child_of(route, &RouteName::of_host(&route.host)).find() {
+            let child = child_of(route, &RouteName::of_host(&route.host));
+            match child.find() {
                 Ok(()) => findings.ok("upstream.command", format!("{} for {}", route.command.0.join(" "), route.host)),
                 Err(why) => findings.fail_without_remedy("upstream.command", why),
+            }
+            match check_confinement(&child.confinement) {
+                Ok(()) => {
+                    findings.ok("upstream.limits", format!("those of the processes for {} can be set", route.host))
+                }
+                Err(why) => findings.fail_without_remedy("upstream.limits", why),
             }
             return None;
         }

@@ -13,8 +13,8 @@ use crate::base::{
     DeadlineTerms, Secret, TunnelId, TunnelToken, pin_of,
 };
 use crate::config::{
-    CallerTerms, ConfigError, ConfigErrors, ConnectConfig, HostPort, Origin, ProxyScheme, ProxyUrl, Resend,
-    RouteConfig, SecretText, UpstreamNetwork,
+    Bytes, CallerTerms, ChildSharing, ChildStart, ConfigError, ConfigErrors, ConnectConfig, FolderPath, HostPort,
+    Origin, ProxyScheme, ProxyUrl, Resend, RouteConfig, SecretText, TokenText, UpstreamNetwork,
 };
 use crate::connector::{ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress, EdgeTls, LINKS_MAX};
 use crate::control::StateDir;
@@ -24,7 +24,7 @@ use crate::latency::TaskSettings;
 use crate::policy::SafeRequests;
 use crate::process::settings::policies::{PolicyReader, PolicySource};
 use crate::route::{HostPattern, RouteEntry, RouteName, RouteTable};
-use crate::stdio::{StdioSettings, StdioUpstream};
+use crate::stdio::{Confinement, RestartTerms, StdioLimits, StdioSettings, StdioSharing, StdioUpstream};
 use crate::tls::{
     ALPN_HTTP1, ALPN_HTTP2, ClientConfig, ClientSettings, Fingerprint, Roots, SessionMemory, Versions, WallClock,
     client_config,
@@ -255,6 +255,52 @@ pub(crate) fn child_of(route: &RouteConfig, name: &RouteName) -> StdioSettings {
         cwd: route.cwd.as_ref().map(|folder| folder.0.clone()),
         // This program, even if its file has been replaced.
         guard: "/proc/self/exe".into(),
+        sessions: match route.sessions {
+            ChildSharing::Shared => StdioSharing::Shared,
+            ChildSharing::PerSession => StdioSharing::PerSession,
+            ChildSharing::PerIdentity => StdioSharing::PerIdentity,
+        },
+        starts_at_boot: route.child_start == ChildStart::Boot,
+        limits: child_limits(route),
+        confinement: confinement(route),
+    }
+}
+
+fn child_limits(route: &RouteConfig) -> StdioLimits {
+    let len = |bytes: Bytes| usize::try_from(bytes.0).unwrap_or(usize::MAX);
+    StdioLimits {
+        children_max: route.children_max as usize,
+        child_idle: route.child_idle_ms.into(),
+        sessions_max: route.child_sessions_max as usize,
+        calls_max: route.child_calls_max as usize,
+        line_len_max: len(route.child_line_max_bytes),
+        answer_len_max: len(route.child_answer_max_bytes),
+        start_timeout: route.child_start_timeout_ms.into(),
+        restarts: RestartTerms {
+            pause_min: route.child_restart_min_ms.into(),
+            pause_max: route.child_restart_max_ms.into(),
+            failures_max: route.child_failures_max,
+            open_for: route.child_breaker_open_ms.into(),
+        },
+    }
+}
+
+fn confinement(route: &RouteConfig) -> Confinement {
+    let paths = |paths: &[FolderPath]| paths.iter().map(|path| path.0.clone()).collect();
+    let text = |text: &Option<TokenText>| text.as_ref().map(|text| text.0.clone());
+    Confinement {
+        stop_grace: route.child_stop_grace_ms.into(),
+        memory_max: route.child_memory_max_bytes.map(|bytes| bytes.0),
+        cpu_percent: route.child_cpu_percent,
+        cpu_time_s: route.child_cpu_time_ms.map(|time| Duration::from(time).as_secs()),
+        files_max: route.child_files_max.map(Into::into),
+        processes_max: route.child_processes_max.map(Into::into),
+        cgroup: route.child_cgroup.as_ref().map(|path| path.0.clone()),
+        user: text(&route.child_user),
+        group: text(&route.child_group),
+        may_gain_privileges: route.child_new_privileges,
+        read_paths: paths(&route.child_read_paths),
+        write_paths: paths(&route.child_write_paths),
     }
 }
 

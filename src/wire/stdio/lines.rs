@@ -8,8 +8,8 @@ pub struct Lines {
     len_max: usize,
     /// The start of a line whose end has not arrived.
     rest: Vec<u8>,
-    /// Whether the rest of a line that is too long is being skipped.
-    skips: bool,
+    /// The last bytes of a line that is too long, of which `rest` is the start. None if the line is not too long so far.
+    skipped: Option<Vec<u8>>,
 }
 
 /// A line of a program's output.
@@ -20,17 +20,24 @@ pub enum Line<'a> {
     /// It is other text, such as a log line.
     Text(&'a [u8]),
     /// It was longer than the limit.
-    TooLong,
+    TooLong {
+        /// Its first bytes.
+        start: &'a [u8],
+        /// Its last bytes.
+        end: &'a [u8],
+    },
 }
 
 /// How much memory is kept for the start of a line once a longer one has passed.
 const REST_LEN_KEPT: usize = 64 * 1024;
+/// How many bytes of the start and of the end of a line that is too long are kept: enough for the id of an answer.
+const ENDS_LEN_MAX: usize = 64;
 
 impl Lines {
     /// Lines of at most `len_max` bytes.
     #[must_use]
     pub fn new(len_max: usize) -> Lines {
-        Lines { len_max, rest: Vec::new(), skips: false }
+        Lines { len_max, rest: Vec::new(), skipped: None }
     }
 
     /// Passes each line that these bytes complete to `each`, except empty ones.
@@ -38,41 +45,56 @@ impl Lines {
         while let Some(end) = memchr(b'\n', bytes) {
             let (line, after) = (&bytes[..end], &bytes[end + 1..]);
             bytes = after;
-            if std::mem::take(&mut self.skips) || self.rest.len() + line.len() > self.len_max {
-                self.rest.clear();
-                each(Line::TooLong);
-            } else if self.rest.is_empty() {
+            if self.skipped.is_none() && self.rest.is_empty() && line.len() <= self.len_max {
                 pass(line, &mut each);
             } else {
-                self.rest.extend_from_slice(line);
-                pass(&self.rest, &mut each);
-                self.rest.clear();
+                self.add(line);
+                self.end_line(&mut each);
             }
-            self.rest.shrink_to(REST_LEN_KEPT);
         }
-        if self.skips {
-            return;
-        }
-        if self.rest.len() + bytes.len() > self.len_max {
-            self.skips = true;
-            self.rest = Vec::new();
-        } else {
-            self.rest.extend_from_slice(bytes);
-        }
+        self.add(bytes);
     }
 
     /// Passes the last line, if the output ended without a line feed.
     pub fn finish(&mut self, mut each: impl FnMut(Line<'_>)) {
-        if std::mem::take(&mut self.skips) {
-            each(Line::TooLong);
+        self.end_line(&mut each);
+    }
+
+    /// Adds bytes of a line whose end has not arrived.
+    fn add(&mut self, bytes: &[u8]) {
+        if self.skipped.is_none() && self.rest.len() + bytes.len() <= self.len_max {
+            return self.rest.extend_from_slice(bytes);
         }
-        pass(&std::mem::take(&mut self.rest), &mut each);
+        if self.skipped.is_none() {
+            let start_len = self.rest.len().min(ENDS_LEN_MAX);
+            self.skipped = Some(self.rest[self.rest.len() - start_len..].to_vec());
+            self.rest.truncate(ENDS_LEN_MAX);
+            self.rest.shrink_to_fit();
+        }
+        let missing = ENDS_LEN_MAX - self.rest.len();
+        self.rest.extend_from_slice(&bytes[..bytes.len().min(missing)]);
+        let Some(end) = &mut self.skipped else { return };
+        end.extend_from_slice(&bytes[bytes.len().saturating_sub(ENDS_LEN_MAX)..]);
+        end.drain(..end.len().saturating_sub(ENDS_LEN_MAX));
+    }
+
+    fn end_line(&mut self, each: &mut impl FnMut(Line<'_>)) {
+        match self.skipped.take() {
+            Some(end) => each(Line::TooLong { start: without_bom(&self.rest), end: end.trim_ascii() }),
+            None => pass(&self.rest, each),
+        }
+        self.rest.clear();
+        self.rest.shrink_to(REST_LEN_KEPT);
     }
 }
 
-fn pass(line: &[u8], each: &mut impl FnMut(Line<'_>)) {
+fn without_bom(line: &[u8]) -> &[u8] {
     let line = line.trim_ascii();
-    let line = line.strip_prefix(BOM).unwrap_or(line).trim_ascii();
+    line.strip_prefix(BOM).unwrap_or(line).trim_ascii()
+}
+
+fn pass(line: &[u8], each: &mut impl FnMut(Line<'_>)) {
+    let line = without_bom(line);
     match line.first() {
         None => {}
         Some(b'{' | b'[') => each(Line::Message(line)),
@@ -90,7 +112,9 @@ mod tests {
             seen.push(match line {
                 Line::Message(text) => format!("m:{}", String::from_utf8_lossy(text)),
                 Line::Text(text) => format!("t:{}", String::from_utf8_lossy(text)),
-                Line::TooLong => "long".to_owned(),
+                Line::TooLong { start, end } => {
+                    format!("long:{}:{}", String::from_utf8_lossy(start), String::from_utf8_lossy(end))
+                }
             });
         };
         pieces.iter().for_each(|piece| lines.feed(piece, &mut note));
@@ -101,7 +125,14 @@ mod tests {
     #[test]
     fn lines_are_the_same_however_they_are_cut() {
         let output = b"\xef\xbb\xbf{\"a\":1}\r\n\n  \r\nstarted\n [1]\t\n{\"b\":\"0123456789\"}\n{}\n{\"c\":2}";
-        let wanted = ["m:{\"a\":1}", "t:started", "m:[1]", "long", "m:{}", "m:{\"c\":2}"];
+        let wanted = [
+            "m:{\"a\":1}",
+            "t:started",
+            "m:[1]",
+            "long:{\"b\":\"0123456789\"}:{\"b\":\"0123456789\"}",
+            "m:{}",
+            "m:{\"c\":2}",
+        ];
         assert_eq!(split(12, &[output]), wanted);
         for at in 0..output.len() {
             assert_eq!(split(12, &[&output[..at], &output[at..]]), wanted, "{at}");
@@ -115,10 +146,10 @@ mod tests {
         let mut lines = Lines::new(100);
         for _ in 0..10_000 {
             lines.feed(&[b'x'; 64], |_| panic!("there is no end"));
-            assert!(lines.rest.capacity() <= 200);
+            assert!(lines.rest.capacity() <= 200 && lines.skipped.as_ref().is_none_or(|end| end.capacity() <= 200));
         }
         let mut seen = Vec::new();
-        lines.feed(b"\n{}\n", |line| seen.push(matches!(line, Line::TooLong)));
+        lines.feed(b"\n{}\n", |line| seen.push(matches!(line, Line::TooLong { .. })));
         assert_eq!(seen, [true, false]);
     }
 }

@@ -2,7 +2,9 @@
 
 mod envelope;
 mod lines;
+mod long_line;
 mod multiplexer;
+mod rewrite;
 #[cfg(test)]
 mod tests;
 

@@ -9,6 +9,8 @@ use std::ops::Range;
 
 use crate::wire::jsonrpc::Message;
 use crate::wire::mcp::INITIALIZE;
+use crate::wire::stdio::long_line::id_of_long_line;
+use crate::wire::stdio::rewrite::{line_of, number_of, outcome, with_edits};
 use crate::wire::stdio::{Envelope, EnvelopeError};
 
 const INITIALIZED: &str = "notifications/initialized";
@@ -25,6 +27,8 @@ const REQUEST_CANCELLED: i64 = -32_800;
 const CANCELLED_ERROR: &[u8] = b"{\"code\":-32800,\"message\":\"Request cancelled\"}";
 /// The code of JSON-RPC for an internal error.
 const INTERNAL_ERROR: i64 = -32_603;
+const TOO_LONG_ERROR: &[u8] =
+    b"{\"code\":-32603,\"message\":\"the answer of the server is longer than the limit of the connector\"}";
 
 /// An agent's session, by number.
 pub type StdioSession = u64;
@@ -36,6 +40,8 @@ pub struct MultiplexerLimits {
     pub calls_max: usize,
     /// The most sessions at one time.
     pub sessions_max: usize,
+    /// The longest answer, in bytes. A longer one is replaced by an error.
+    pub answer_len_max: usize,
 }
 
 /// Who sends a message: an exchange, which belongs to a session unless its revision has none.
@@ -116,8 +122,12 @@ pub enum Effect {
 pub struct MuxCounts {
     /// Lines that look like a message and are none.
     pub malformed: u64,
-    /// Answers to requests that nobody waits for.
+    /// Answers whose request was cancelled, left or answered before.
     pub late: u64,
+    /// Messages that refer to a request that the server never got.
+    pub unknown: u64,
+    /// Answers that are too long.
+    pub too_long: u64,
     /// Messages that may belong to several sessions, and went to none.
     pub unowned: u64,
 }
@@ -294,6 +304,15 @@ impl Multiplexer {
         }
     }
 
+    /// Takes note of a line that was too long to be read, by its first and last bytes. If it is certain which request it answers,
+    /// that gets an error.
+    pub fn on_long_line(&mut self, start: &[u8], end: &[u8], effects: &mut Vec<Effect>) {
+        let Some(number) = id_of_long_line(start, end).filter(|number| self.calls.contains_key(number)) else { return };
+        let answer = outcome(number.to_string().as_bytes(), "error", TOO_LONG_ERROR);
+        self.counts.too_long += 1;
+        self.on_server(&answer, effects);
+    }
+
     fn initialize(
         &mut self,
         from: Asker,
@@ -384,8 +403,7 @@ impl Multiplexer {
         };
         let Some((number, call)) = number_of(&text[place.clone()]).and_then(|number| self.calls.remove_entry(&number))
         else {
-            self.counts.late += 1;
-            return;
+            return self.count_stray(&text[place]);
         };
         self.cancelled.retain(|cancelled| *cancelled != number);
         let code = envelope.error.as_ref().map(|_| {
@@ -400,11 +418,23 @@ impl Multiplexer {
             self.counts.late += u64::from(!is_opening);
             return;
         }
-        effects.push(Effect::Answer {
-            exchange: call.asker.exchange,
-            message: with_edits(text, &mut [(place, &call.id)]),
-            note: AnswerMeaning { code, opens: is_opening },
-        });
+        let (message, code) = match text.len() <= self.limits.answer_len_max || is_opening {
+            true => (with_edits(text, &mut [(place, &call.id)]), code),
+            false => {
+                self.counts.too_long += 1;
+                (outcome(&call.id, "error", TOO_LONG_ERROR), Some(INTERNAL_ERROR))
+            }
+        };
+        let note = AnswerMeaning { code, opens: is_opening };
+        effects.push(Effect::Answer { exchange: call.asker.exchange, message, note });
+    }
+
+    /// Counts a message that refers to no request that waits.
+    fn count_stray(&mut self, id: &[u8]) {
+        match number_of(id) {
+            Some(number) if number < self.next => self.counts.late += 1,
+            _ => self.counts.unknown += 1,
+        }
     }
 
     /// Gives the result of the one `initialize` to all that wait for it.
@@ -443,7 +473,7 @@ impl Multiplexer {
                 let id = envelope.request_id.clone().map(|id| &text[id]).unwrap_or_default();
                 match self.asked.remove(id) {
                     Some(session) => effects.push(Effect::ToSession { session, message: text.into() }),
-                    None => self.counts.late += 1,
+                    None => self.counts.unknown += 1,
                 }
             }
             method if method.ends_with("/list_changed") => effects.push(Effect::ToAll(text.into())),
@@ -465,7 +495,7 @@ impl Multiplexer {
                 let message = with_edits(text, &mut [(place, own)]);
                 effects.push(Effect::Before { exchange, message });
             }
-            None => self.counts.late += 1,
+            None => self.count_stray(&text[place]),
         }
     }
 
@@ -529,39 +559,6 @@ impl Call {
     fn is_awaited(&self) -> bool {
         self.state == CallState::Awaited
     }
-}
-
-/// The number that an id or a token of the server's message is. Some servers send it back as a text.
-fn number_of(value: &[u8]) -> Option<u64> {
-    let digits = value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(value);
-    let is_plain = digits.first() != Some(&b'0') && digits.iter().all(u8::is_ascii_digit);
-    std::str::from_utf8(digits).ok().filter(|_| is_plain)?.parse().ok()
-}
-
-/// The message with parts of it replaced.
-fn with_edits(text: &[u8], edits: &mut [(Range<usize>, &[u8])]) -> Vec<u8> {
-    edits.sort_by_key(|(place, _)| place.start);
-    let mut message = Vec::with_capacity(text.len() + 32);
-    let mut at = 0;
-    for (place, by) in edits {
-        message.extend_from_slice(&text[at..place.start]);
-        message.extend_from_slice(by);
-        at = place.end;
-    }
-    message.extend_from_slice(&text[at..]);
-    message
-}
-
-/// The same as one line. A line feed can only stand between values, where a space is equal.
-fn line_of(text: &[u8], edits: &mut [(Range<usize>, &[u8])]) -> Vec<u8> {
-    let mut line = with_edits(text, edits);
-    line.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
-    line.push(b'\n');
-    line
-}
-
-fn outcome(id: &[u8], key: &str, value: &[u8]) -> Vec<u8> {
-    [b"{\"jsonrpc\":\"2.0\",\"id\":", id, b",\"", key.as_bytes(), b"\":", value, b"}"].concat()
 }
 
 fn cancellation(number: u64) -> Vec<u8> {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::base::Rng;
 
-const LIMITS: MultiplexerLimits = MultiplexerLimits { calls_max: 64, sessions_max: 8 };
+const LIMITS: MultiplexerLimits = MultiplexerLimits { calls_max: 64, sessions_max: 8, answer_len_max: 100_000 };
 
 /// Ids and tokens as agents may write them.
 const IDS: [&str; 9] =
@@ -191,6 +191,45 @@ fn an_agent_cancels_its_own_requests_alone() {
     assert_eq!(told(&mut mux, r#"{"id":3,"result":{}}"#), []);
     assert_eq!(told(&mut mux, r#"{"id":2,"result":{}}"#), [answer(1, r#"{"id":5,"result":{}}"#, None, false)]);
     assert_eq!(mux.calls_open(), 0);
+}
+
+#[test]
+fn an_answer_that_is_too_long_becomes_an_error_for_its_caller() {
+    let (mut mux, sessions) = opened(1);
+    let error = r#"{"jsonrpc":"2.0","id":5,"error":{"code":-32603,"message":"the answer of the server is longer than the limit of the connector"}}"#;
+    hear(&mut mux, asker(1, sessions[0]), r#"{"id":5,"method":"tools/call"}"#);
+    let long = format!(r#"{{"id":2,"result":"{}"}}"#, "x".repeat(100_000));
+    assert_eq!(told(&mut mux, &long), [answer(1, error, Some(-32_603), false)]);
+    hear(&mut mux, asker(2, sessions[0]), r#"{"id":5,"method":"tools/call"}"#);
+    let mut effects = Vec::new();
+    mux.on_long_line(br#"{"result":{"te"#, br#","id":9}"#, &mut effects);
+    mux.on_long_line(br#"{"result":{"te"#, br#","id":"#, &mut effects);
+    assert_eq!(effects, []);
+    mux.on_long_line(br#"{"result":{"te"#, br#"xxx"},"id":3}"#, &mut effects);
+    assert_eq!(effects, [answer(2, error, Some(-32_603), false)]);
+    assert_eq!((mux.counts().too_long, mux.calls_open()), (2, 0));
+}
+
+#[test]
+fn strays_are_counted_by_kind() {
+    let (mut mux, sessions) = opened(1);
+    hear(&mut mux, asker(1, sessions[0]), r#"{"id":5,"method":"tools/call"}"#);
+    let lines = [
+        r#"{"id":2,"result":{}}"#,
+        r#"{"id":2,"result":{}}"#,
+        r#"{"id":77,"result":{}}"#,
+        r#"{"id":"x","result":{}}"#,
+        r#"{"method":"notifications/progress","params":{"progressToken":2}}"#,
+        r#"{"method":"notifications/progress","params":{"progressToken":"y"}}"#,
+        r#"{"id":3}"#,
+        r#"[{"id":3,"result":1}]"#,
+        r#"{"method":"notifications/progress","params":{}}"#,
+    ];
+    lines.iter().for_each(|line| drop(told(&mut mux, line)));
+    let invalid = b"{\"id\":2,\"result\":\"\xff\"}";
+    mux.on_server(invalid, &mut Vec::new());
+    let wanted = MuxCounts { malformed: 4, late: 2, unknown: 3, too_long: 0, unowned: 0 };
+    assert_eq!(mux.counts(), wanted);
 }
 
 #[test]
@@ -380,5 +419,78 @@ fn nothing_reaches_the_wrong_caller_in_any_order() {
             }
         }
         assert!(answered > 20, "seed {seed}: {answered}");
+    }
+}
+
+/// A server of one session or identity, and what it has not answered: the number and the tag of each request.
+struct OwnServer {
+    mux: Multiplexer,
+    session: StdioSession,
+    pending: Vec<(Value, String)>,
+}
+
+impl OwnServer {
+    fn start() -> OwnServer {
+        let (mux, sessions) = opened(1);
+        OwnServer { mux, session: sessions[0], pending: Vec::new() }
+    }
+}
+
+#[test]
+fn a_server_of_each_session_that_ends_at_any_moment_answers_nobody_else() {
+    for seed in 0..200 {
+        let mut rng = Rng::new(seed);
+        let mut servers: Vec<OwnServer> = (0..4).map(|_| OwnServer::start()).collect();
+        // By server and exchange: the tag that was sent, and the id.
+        let mut waiting = BTreeMap::<(usize, u64), (String, &str)>::new();
+        let (mut answered, mut lost) = (0, 0);
+        for exchange in 1..400 {
+            let own = rng.below(4) as usize;
+            let server = &mut servers[own];
+            let mut effects = Vec::new();
+            match rng.below(12) {
+                0..=5 => {
+                    let (id, tag) = (IDS[rng.below(IDS.len() as u64) as usize], format!("{own}-{exchange}"));
+                    let text = format!(r#"{{"id":{id},"method":"tools/call","params":{{"tag":"{tag}"}}}}"#);
+                    server.mux.on_agent(asker(exchange, server.session), text.as_bytes(), &mut effects).unwrap();
+                    waiting.insert((own, exchange), (tag, id));
+                }
+                6 => {
+                    // It ends: whoever waits for it gets no answer, and its successor knows nothing.
+                    *server = OwnServer::start();
+                    let before = waiting.len();
+                    waiting.retain(|(of, _), _| *of != own);
+                    lost += before - waiting.len();
+                }
+                _ if !server.pending.is_empty() => {
+                    let at = rng.below(server.pending.len() as u64) as usize;
+                    // Sometimes it answers twice.
+                    let (number, tag) = match rng.below(8) {
+                        0 => server.pending[at].clone(),
+                        _ => server.pending.remove(at),
+                    };
+                    let text = json!({"jsonrpc": "2.0", "id": number, "result": {"tag": tag}}).to_string();
+                    server.mux.on_server(text.as_bytes(), &mut effects);
+                }
+                _ => {}
+            }
+            for effect in effects {
+                match effect {
+                    Effect::ToServer(line) => {
+                        let message: Value = serde_json::from_slice(&line).unwrap();
+                        let tag = message["params"]["tag"].as_str().unwrap().to_owned();
+                        servers[own].pending.push((message["id"].clone(), tag));
+                    }
+                    Effect::Answer { exchange, message, .. } => {
+                        let (tag, id) = waiting.remove(&(own, exchange)).expect("it waits for this server");
+                        let text = String::from_utf8(message).unwrap();
+                        assert!(text.contains(&format!("\"id\":{id},")) && text.contains(&tag), "seed {seed}: {text}");
+                        answered += 1;
+                    }
+                    other => panic!("seed {seed}: {other:?}"),
+                }
+            }
+        }
+        assert!(answered > 20 && lost > 5, "seed {seed}: {answered} {lost}");
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use rmcp::model::{
 use rmcp::service::{RequestContext, SubscriptionContext};
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
-use rmcp::{RoleServer, ServerHandler};
+use rmcp::{RoleServer, ServerHandler, ServiceExt};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::{broadcast, oneshot, watch};
@@ -61,6 +62,20 @@ impl Drop for Fixture {
             let _ = thread.join();
         }
     }
+}
+
+/// Serves over standard input, which is a socket and also standard output, until its other end is closed.
+pub(crate) fn serve_stdio() {
+    let socket = std::io::stdin().as_fd().try_clone_to_owned().expect("standard input is open");
+    let socket = std::os::unix::net::UnixStream::from(socket);
+    socket.set_nonblocking(true).expect("a socket can be made non-blocking");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a tokio runtime");
+    runtime.block_on(async {
+        let socket = tokio::net::UnixStream::from_std(socket).expect("a socket on this runtime");
+        if let Ok(running) = Server::new().serve(socket.into_split()).await {
+            let _ = running.waiting().await;
+        }
+    });
 }
 
 /// Serves until the other end of `stopped` is dropped.
