@@ -31,6 +31,7 @@ pub mod search;
 pub mod serve;
 pub mod slo;
 pub mod split;
+pub(crate) mod stdio;
 pub(crate) mod storm;
 mod target;
 pub mod units;

@@ -21,6 +21,8 @@ use crate::compare::series::Workload;
 use crate::compare::table;
 use crate::load::{Call, CallKind, GeneratorSettings, Limits, Load, Mode, Phases, Target};
 use crate::run::Interrupt;
+use crate::stdio;
+use crate::stdio::comparison::StdioSettings;
 use crate::units::{bytes, time};
 
 /// The measurement of a peer ends after this time without a successful answer.
@@ -60,6 +62,9 @@ pub struct CompareArgs {
     /// Write an HTML page with charts to this file
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    /// Compare programs that serve a stdio server over HTTP, and calls over its pipes: direct, adit, supergateway, mcp-proxy
+    #[arg(long, conflicts_with_all = ["payload", "rate", "html", "from"])]
+    stdio: bool,
     /// Measure nothing: print the results that --json wrote to this file; with --html, write the page from them
     #[arg(long, value_name = "FILE", conflicts_with_all = ["peers", "connections", "payload", "rounds", "rate", "json"])]
     from: Option<PathBuf>,
@@ -95,6 +100,12 @@ pub(super) fn execute(args: &CompareArgs, interrupt: &Interrupt) -> u8 {
     if let Some(path) = &args.from {
         return args.show(path);
     }
+    if args.stdio {
+        return args.compare_stdio(interrupt).unwrap_or_else(|error| {
+            fail(&error);
+            EXIT_USAGE
+        });
+    }
     let settings = match args.settings() {
         Ok(settings) => settings,
         Err(error) => {
@@ -129,6 +140,28 @@ impl CompareArgs {
             Ok(()) => 0,
             Err(error) => fail(&error),
         }
+    }
+
+    fn compare_stdio(&self, interrupt: &Interrupt) -> Result<u8, UsageError> {
+        if !(1..=ROUNDS_MAX).contains(&self.rounds) {
+            return Err(UsageError::Rounds(self.rounds));
+        }
+        let bench = self.bench.bench()?;
+        let load = self.load(&bench.layout)?;
+        for connections in &self.connections {
+            Load { connections: *connections, ..load.clone() }.check()?;
+        }
+        let (peers, in_flight) = (self.peers.clone(), self.connections.clone());
+        let settings = StdioSettings { peers, in_flight, rounds: self.rounds, load, bench };
+        let (rows, notes) = stdio::comparison::compare(&settings, interrupt);
+        print(&stdio::table::text(&rows));
+        notes.iter().for_each(|note| print(note));
+        if let Some(path) = &self.json {
+            let written = replace(path, &format!("{:#}\n", stdio::table::to_json(&rows, &notes)));
+            written.map_err(|source| UsageError::Output { path: path.clone(), source })?;
+        }
+        let is_complete = !rows.is_empty() && notes.iter().all(|note| note.contains("is left out"));
+        Ok(if is_complete { 0 } else { EXIT_FAILURE })
     }
 
     fn settings(&self) -> Result<Settings, UsageError> {

@@ -29,6 +29,7 @@ use crate::compare::launch::{LaunchArgs, launch};
 use crate::load::Load;
 use crate::outcome::Outcome;
 use crate::run::{Interrupt, RunError, run_observed};
+use crate::stdio::server;
 use crate::watch::Watched;
 
 /// The exit code when something failed, was void, or ended early.
@@ -77,6 +78,9 @@ pub enum Command {
     /// Execute another program that ends with its parent; adit-loadtest starts tunnels with it
     #[command(hide = true)]
     Launch(LaunchArgs),
+    /// Run an MCP server on standard input and output; `compare --stdio` starts it
+    #[command(hide = true)]
+    ServeStdio,
 }
 
 impl Cli {
@@ -85,6 +89,12 @@ impl Cli {
     pub fn execute(self) -> u8 {
         if let Command::Launch(args) = &self.command {
             return match launch(args) {
+                Err(error) => fail(&error),
+            };
+        }
+        if matches!(self.command, Command::ServeStdio) {
+            return match server::run() {
+                Ok(()) => 0,
                 Err(error) => fail(&error),
             };
         }
@@ -106,7 +116,7 @@ impl Cli {
             Command::Storm(args) => storm::execute(&args, &interrupt),
             Command::Idle(args) => idle::execute(&args, &interrupt),
             Command::Compare(args) => compare::execute(&args, &interrupt),
-            Command::Launch(_) => unreachable!("executed above, without a thread for signals"),
+            Command::Launch(_) | Command::ServeStdio => unreachable!("executed above, without a thread for signals"),
         };
         if code == 0 && output::was_lost() { EXIT_FAILURE } else { code }
     }

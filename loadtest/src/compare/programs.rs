@@ -42,7 +42,12 @@ impl Programs {
         programs.map(|program| Ok((program.name.clone(), self.find(&peer.name, &program.name)?))).collect()
     }
 
-    fn find(&self, peer: &str, program: &str) -> Result<PathBuf, Missing> {
+    /// The path of a program of a peer.
+    ///
+    /// # Errors
+    ///
+    /// If it is missing.
+    pub(crate) fn find(&self, peer: &str, program: &str) -> Result<PathBuf, Missing> {
         let given = self.given.get(program).or_else(|| self.given.get(peer));
         let found = match given {
             Some(path) if path.is_dir() => search(program, path.clone().into_os_string()),
