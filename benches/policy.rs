@@ -1,5 +1,5 @@
 //! What a policy costs: a decision from lists, and a list of 1,000 tools that is filtered, without and with an inventory of the tools.
-//! `cargo bench --bench policy`
+//! `cargo bench --bench policy`, and with `--features cedar` also what Cedar costs.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -46,6 +46,91 @@ fn main() {
         println!(
             "the same with pin = \"{mode}\": first {first:.0} µs, known {again:.0}, all of them changed {changed:.0}"
         );
+    }
+    #[cfg(feature = "cedar")]
+    cedar::measure(&tools);
+}
+
+/// What the second tier costs.
+#[cfg(feature = "cedar")]
+mod cedar {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use adit::policy::{
+        AgentIdentity, Asked, CallerFacts, CallerOrigin, CedarRules, IdentityProof, ListFilter, ToolPolicy,
+    };
+    use serde_json::json;
+    use std::hint::black_box;
+
+    use super::{TOOLS, each};
+
+    /// Those of docs/GOVERNANCE.md, for the tools of this bench: arguments, groups, time, scopes, and names with a pattern.
+    const POLICIES: &str = r#"
+        @id("refunds-by-finance")
+        permit(principal in Role::"finance", action == Action::"tools/call", resource == Tool::"refund")
+        when {
+          context.decimals has amount &&
+          context.decimals.amount.greaterThan(decimal("0.0")) &&
+          context.decimals.amount.lessThanOrEqual(decimal("500.0"))
+        };
+        @id("reads")
+        permit(principal, action, resource is Tool) when { resource.name like "tool_*" };
+        @id("docs")
+        permit(principal, action == Action::"resources/read", resource is Resource)
+        when { resource.uri like "file:///docs/*" };
+        @id("office-hours")
+        forbid(principal, action == Action::"tools/call", resource == Tool::"refund")
+        unless { context.time.weekday <= 5 && context.time.hour >= 8 && context.time.hour < 18 };
+        @id("writes-need-a-scope") @scope("tickets:write")
+        forbid(principal, action == Action::"tools/call", resource == Tool::"put_ticket")
+        unless { principal.scopes.contains("tickets:write") };
+    "#;
+    const LISTS: &str =
+        "[[role]]\nname = 'finance'\nissuer = 'https://login.example.com'\nclaims = { groups = 'finance' }\n";
+    const CALL: &[u8] = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"refund","arguments":{"amount":12.5,"to":"a customer","why":["late","broken"]}}}"#;
+
+    pub(super) fn measure(tools: &[u8]) {
+        let rules = CedarRules::parse(POLICIES).expect("the policies have no fault");
+        let policy = Arc::new(ToolPolicy::parse_with(LISTS, Some(rules)).expect("the policy has no fault"));
+        let identity = AgentIdentity {
+            subject: "alice".into(),
+            issuer: Some("https://login.example.com".into()),
+            client: Some("agent".into()),
+            proof: IdentityProof::Jwt,
+            scopes: Arc::new(["tickets:read".into()]),
+            claims: Arc::new(
+                json!({"groups": ["finance", "staff"], "email": "alice@example.com"})
+                    .as_object()
+                    .expect("it is an object")
+                    .clone(),
+            ),
+        };
+        let facts = CallerFacts {
+            identity: Some(&identity),
+            address: Some([10, 0, 0, 1].into()),
+            // A Tuesday at noon.
+            unix: Duration::from_secs(1_785_240_000),
+        };
+        // All of a call: its caller is prepared, too.
+        let decide = |tool: &str, arguments: Option<&[u8]>| {
+            let roles = policy.roles_of(CallerOrigin { address: facts.address, edge: None }, facts.identity);
+            let caller = policy.cedar_caller(roles, &facts);
+            let asked = Asked::tool(black_box(tool));
+            let decision = policy.decide(roles, &asked);
+            let decision = policy.decide_cedar(decision, caller.as_deref(), &asked, arguments).expect("it can be read");
+            assert!(decision.is_allowed() && decision.rule().is_some());
+        };
+        let arguments = each(100, || decide("refund", Some(CALL)));
+        let pattern = each(100, || decide("tool_7", Some(CALL)));
+        println!("a decision of Cedar by arguments, group and time: {arguments:.1} µs, by a pattern: {pattern:.1} µs");
+        let list = each(1, || {
+            let roles = policy.roles_of(CallerOrigin { address: facts.address, edge: None }, facts.identity);
+            let filter = ListFilter::new(Arc::clone(&policy), roles, policy.cedar_caller(roles, &facts));
+            let filtered = filter.apply(black_box(tools)).expect("the list can be read");
+            assert!(filtered.is_some_and(|filtered| filtered.len() < tools.len()));
+        });
+        println!("the list of {TOOLS} tools, filtered by Cedar: {list:.0} µs");
     }
 }
 

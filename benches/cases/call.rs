@@ -105,8 +105,8 @@ impl Guards {
     }
 }
 
-struct Path {
-    sim: Simulation,
+pub(crate) struct Path {
+    pub(crate) sim: Simulation,
     agents: Core,
     guards: Guards,
     client: Arc<ClientConfig>,
@@ -117,12 +117,13 @@ struct Path {
 
 impl Path {
     /// Everything runs, and the link is up.
-    fn start() -> Path {
+    pub(crate) fn start() -> Path {
         Path::start_with(Guards::Default)
     }
 
     fn start_with(guards: Guards) -> Path {
         let mut sim = Simulation::new(SimNet::new(SEED, Faults::none()));
+        // The cold count of `instructions` knows edge and connector by this order.
         let mut core = |host| roles::add_core(&mut sim, host, 0, BUFFER_MEMORY_DEFAULT).0;
         let (agents, edge, connector, upstream) = (core(AGENTS), core(EDGE), core(CONNECTOR), core(UPSTREAM));
         serve(&upstream);
@@ -164,7 +165,7 @@ impl Path {
         self.sim.run_until(until).expect("no core fails");
     }
 
-    fn connect(&mut self, agents: usize) -> Vec<Rc<Agent>> {
+    pub(crate) fn connect(&mut self, agents: usize) -> Vec<Rc<Agent>> {
         let connected: Rc<RefCell<Vec<Rc<Agent>>>> = Rc::default();
         for _ in 0..agents {
             let (connected, core, client) = (Rc::clone(&connected), self.agents.clone(), Arc::clone(&self.client));
@@ -206,7 +207,7 @@ impl Path {
     }
 
     /// Has every agent make one call.
-    fn call(&mut self, agents: &[Rc<Agent>]) {
+    pub(crate) fn call(&mut self, agents: &[Rc<Agent>]) {
         self.done.set(0);
         for agent in agents {
             let (agent, done) = (Rc::clone(agent), Rc::clone(&self.done));
@@ -220,7 +221,7 @@ impl Path {
     }
 }
 
-struct Agent {
+pub(crate) struct Agent {
     core: Core,
     connection: Connection,
     request: Vec<u8>,

@@ -1,7 +1,7 @@
 //! What is measured of the parts that every call goes through: the same pieces of work for the clock (`cargo bench --bench
 //! parts`) and for the count of instructions (`cargo bench --profile instructions --bench instructions`).
 
-mod call;
+pub(crate) mod call;
 mod call_http2;
 mod http1;
 mod jsonrpc;

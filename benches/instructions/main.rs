@@ -4,6 +4,7 @@
 //! ```sh
 //! cargo bench --profile instructions --bench instructions              # compares with baseline.toml
 //! cargo bench --profile instructions --bench instructions -- --renew   # writes baseline.toml
+//! cargo bench --profile instructions --bench instructions -- --cold    # what one call touches (`cold.rs`)
 //! ```
 //!
 //! Each case runs alone in a process of its own under valgrind's callgrind, which counts its work and not its set-up.
@@ -16,6 +17,7 @@ mod baseline;
 mod callgrind;
 #[path = "../cases/mod.rs"]
 mod cases;
+mod cold;
 mod verdict;
 
 use std::io;
@@ -54,6 +56,16 @@ fn run(arguments: &[String]) -> io::Result<bool> {
         let case = CASES.iter().find(|case| case.name == name);
         callgrind::run_case(case.ok_or_else(|| io::Error::other(format!("there is no case '{name}'")))?);
         return Ok(true);
+    }
+    if let [flag, side, last_level, line] = arguments
+        && flag == "--side"
+    {
+        let number = |text: &str| text.parse().map_err(io::Error::other);
+        cold::run_side(side, number(last_level)?, number(line)?);
+        return Ok(true);
+    }
+    if arguments.iter().any(|argument| argument == "--cold") {
+        return cold::print_all().map(|()| true);
     }
     let host = Host::of_this_machine()?;
     let counts = count_all()?;

@@ -3,13 +3,17 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::audit::hash::LineHash;
-use crate::base::{push_hex, text_start};
+use crate::base::{push_decimal, push_hex, text_start};
 
 /// Texts that a caller chooses are cut to this length, in bytes.
 const TEXT_LEN_MAX: usize = 256;
 /// The longest name and reason of an action, in bytes. The longest accepted ones (`control::given_text`) fit, and are
 /// never cut.
 const REASON_LEN_MAX: usize = 3_072;
+/// The longest arguments in a line, in bytes. Longer than a call may have that are kept, as placeholders may be longer than secrets.
+const CONTENT_LEN_MAX: usize = 32 * 1_024;
+/// Most lines of calls are no longer, in bytes.
+const LINE_LEN: usize = 1_024;
 /// How many bytes of a session id's hash are written: enough to distinguish sessions, too few to use one.
 const SESSION_HASH_LEN: usize = 8;
 
@@ -49,8 +53,12 @@ pub struct AuditCallLine<'a> {
     /// The length of the arguments in bytes, as JSON text without white space, and their hash. The hash has no key, so
     /// small arguments can be guessed from it.
     pub arguments: Option<(u64, LineHash)>,
+    /// The arguments themselves as JSON text, redacted, if they are written.
+    pub content: Option<String>,
     /// The identity of the caller, as far as it was proven.
     pub caller: Option<AuditedCaller<'a>>,
+    /// The name of the edge and its authority, by its certificate in the inner TLS session; only on a connector that asks for it.
+    pub proven_edge: Option<(&'a str, &'a str)>,
     /// Whether the role allowed the call; `None` if it ended before that was decided.
     pub decision: Option<AuditedDecision>,
     /// The policy that made the decision.
@@ -188,6 +196,9 @@ impl AuditCallLine<'_> {
             line.number("argument_bytes", bytes);
             line.hash("argument_sha256", &hash.0);
         }
+        if let Some(content) = &self.content {
+            line.text_of("arguments", content, CONTENT_LEN_MAX);
+        }
         if let Some(caller) = &self.caller {
             line.text("caller", caller.subject);
             line.text_if("issuer", caller.issuer.unwrap_or_default());
@@ -197,6 +208,10 @@ impl AuditCallLine<'_> {
                 line.text("forwarded_by", edge);
                 line.text("forwarded_proof", proof);
             }
+        }
+        if let Some((name, authority)) = self.proven_edge {
+            line.text("edge_name", name);
+            line.text("edge_authority", authority);
         }
         if let Some(decision) = self.decision {
             line.text("decision", decision.name());
@@ -208,14 +223,14 @@ impl AuditCallLine<'_> {
             line.text_if("approval", policy.approval.as_deref().unwrap_or_default());
         }
         if self.status > 0 {
-            line.number("status", self.status);
+            line.number("status", self.status.into());
         }
         line.ended(self.outcome, self.answer, self.bytes, self.took);
         if let Some(found) = &self.found {
             line.shown("found", found);
         }
         if self.retries > 0 {
-            line.number("retries", self.retries);
+            line.number("retries", self.retries.into());
         }
         if !self.phases.is_empty() {
             line.name("phases_us");
@@ -223,7 +238,7 @@ impl AuditCallLine<'_> {
                 line.0.extend_from_slice(if nth == 0 { b"{\"" } else { b",\"" });
                 line.0.extend_from_slice(name.as_bytes());
                 line.0.extend_from_slice(b"\":");
-                line.put(&took.as_micros());
+                push_decimal(&mut line.0, micros(*took));
             }
             line.0.push(b'}');
         }
@@ -278,7 +293,7 @@ struct Members(Vec<u8>);
 
 impl Members {
     fn begin(kind: &str) -> Members {
-        let mut line = Members(Vec::with_capacity(512));
+        let mut line = Members(Vec::with_capacity(LINE_LEN));
         line.0.extend_from_slice(b"\"kind\":\"");
         line.0.extend_from_slice(kind.as_bytes());
         line.0.push(b'"');
@@ -322,8 +337,15 @@ impl Members {
         self.0.push(b'"');
     }
 
+    /// A number in hexadecimal digits, as a text.
     fn hex(&mut self, name: &str, number: u64) {
-        self.shown(name, &format_args!("{number:x}"));
+        self.name(name);
+        self.0.push(b'"');
+        let start = self.0.len();
+        push_hex(&mut self.0, &number.to_be_bytes());
+        let zeros = self.0[start..].iter().take(15).take_while(|digit| **digit == b'0').count();
+        self.0.drain(start..start + zeros);
+        self.0.push(b'"');
     }
 
     fn hash(&mut self, name: &str, hash: &[u8]) {
@@ -333,22 +355,28 @@ impl Members {
         self.0.push(b'"');
     }
 
-    fn number(&mut self, name: &str, number: impl std::fmt::Display) {
+    fn number(&mut self, name: &str, number: u64) {
         self.name(name);
-        self.put(&number);
+        push_decimal(&mut self.0, number);
     }
 
     fn ended(&mut self, outcome: &str, answer: RpcAnswer, bytes: u64, took: Duration) {
         self.text("outcome", outcome);
         if let Some(code) = answer.code {
-            self.number("rpc_code", code);
+            self.name("rpc_code");
+            self.put(&code);
         }
         if let Some(is_error) = answer.is_error {
-            self.number("is_error", is_error);
+            self.name("is_error");
+            self.put(&is_error);
         }
         self.number("bytes", bytes);
-        self.number("took_us", took.as_micros());
+        self.number("took_us", micros(took));
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -384,6 +412,7 @@ mod tests {
             session: Some(b"secret"),
             trace: Some("4bf9".into()),
             arguments: Some((2, LineHash::of(b"{}"))),
+            content: Some("{\"a\":\"\\u0007\"}".into()),
             caller: Some(AuditedCaller {
                 subject: "alice\n",
                 issuer: Some("https://login.example"),
@@ -391,6 +420,7 @@ mod tests {
                 proof: "forwarded",
                 forwarded: Some(("front", "jwt")),
             }),
+            proven_edge: Some(("edge.example", "x509:edges")),
             decision: Some(AuditedDecision::Denied),
             policy: Some(AuditedPolicy {
                 digest: LineHash::of(b"{}"),
@@ -413,6 +443,9 @@ mod tests {
         assert_eq!(line["phases_us"], json!({"edge": 20, "upstream": 1_000}));
         assert_eq!((&line["rpc_code"], &line["is_error"]), (&json!(-1), &json!(true)));
         assert_eq!(line["found"], "cards changed 1");
+        assert_eq!(line["arguments"], "{\"a\":\"\\u0007\"}");
+        assert_eq!((&line["edge"], &line["edge_name"]), (&json!("7"), &json!("edge.example")));
+        assert_eq!(line["edge_authority"], "x509:edges");
         let sha = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
         assert_eq!((&line["argument_bytes"], &line["argument_sha256"]), (&json!(2), &json!(sha)));
         assert_eq!((&line["decision"], &line["rule"]), (&json!("denied"), &json!("no-deletes")));

@@ -1,7 +1,7 @@
 use std::hash::Hasher;
 
-/// The number of bytes in a word.
-const WORD: usize = size_of::<u64>();
+/// The number of bytes in a block.
+const BLOCK: usize = size_of::<u128>();
 /// An odd number without a pattern: the fraction of the golden ratio.
 const MULTIPLE: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -10,8 +10,10 @@ const MULTIPLE: u64 = 0x9e37_79b9_7f4a_7c15;
 #[derive(Clone, Debug)]
 pub struct Digest {
     state: u64,
-    /// The bytes after the last complete word, the first in the lowest place.
-    word: u64,
+    /// Follows from the seed, and is as secret.
+    key: u64,
+    /// The bytes after the last complete block, the first in the lowest place.
+    block: u128,
     len: u64,
 }
 
@@ -19,50 +21,61 @@ impl Digest {
     /// The hash of no bytes.
     #[must_use]
     pub const fn new(seed: u64) -> Digest {
-        Digest { state: seed, word: 0, len: 0 }
+        let state = scrambled(seed);
+        Digest { state, key: scrambled(state), block: 0, len: 0 }
     }
 
-    const fn mix(state: u64, word: u64) -> u64 {
-        let product = (state ^ word) as u128 * MULTIPLE as u128;
+    /// One multiplication for each block. The state is added to the product, so that a factor of zero does not lose it.
+    const fn mix(state: u64, key: u64, block: u128) -> u64 {
+        let (low, high) = (block as u64, (block >> 64) as u64);
+        let product = (low ^ state) as u128 * (high ^ key) as u128;
         // The high half alone would lose the low bits of a short text, the low half the high ones.
         (product as u64) ^ (product >> 64) as u64 ^ state.rotate_left(23)
     }
 
-    /// Adds fewer bytes than the current word needs.
+    /// Adds fewer bytes than the current block needs.
     fn add_short(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.word |= u64::from(byte) << (8 * (self.len % WORD as u64));
-            self.len += 1;
-        }
+        let mut padded = [0; BLOCK];
+        padded[..bytes.len()].copy_from_slice(bytes);
+        self.block |= u128::from_le_bytes(padded) << (8 * (self.len % BLOCK as u64));
+        self.len += bytes.len() as u64;
     }
+}
+
+/// A number that depends on each bit of another (SplitMix64): a small seed would make small products.
+const fn scrambled(number: u64) -> u64 {
+    let number = number.wrapping_add(MULTIPLE);
+    let number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ number >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ number >> 31
 }
 
 impl Hasher for Digest {
     fn write(&mut self, bytes: &[u8]) {
-        let missing = WORD - (self.len % WORD as u64) as usize;
+        let missing = BLOCK - (self.len % BLOCK as u64) as usize;
         if bytes.len() < missing {
             return self.add_short(bytes);
         }
-        let (first, bytes) = bytes.split_at(missing % WORD);
+        let (first, bytes) = bytes.split_at(missing % BLOCK);
         if !first.is_empty() {
             self.add_short(first);
-            self.state = Digest::mix(self.state, self.word);
+            self.state = Digest::mix(self.state, self.key, self.block);
         }
-        let (words, rest) = bytes.as_chunks::<WORD>();
-        for word in words {
-            self.state = Digest::mix(self.state, u64::from_le_bytes(*word));
+        let (blocks, rest) = bytes.as_chunks::<BLOCK>();
+        for block in blocks {
+            self.state = Digest::mix(self.state, self.key, u128::from_le_bytes(*block));
         }
-        self.len += (words.len() * WORD) as u64;
-        self.word = 0;
+        self.len += (blocks.len() * BLOCK) as u64;
+        self.block = 0;
         self.add_short(rest);
     }
 
     fn finish(&self) -> u64 {
-        let state = Digest::mix(self.state, self.word);
-        Digest::mix(Digest::mix(state, self.len), state)
+        let state = Digest::mix(self.state, self.key, self.block);
+        let last = u128::from(self.len) | u128::from(state.rotate_left(32)) << 64;
+        Digest::mix(state, self.key, last)
     }
 }
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;

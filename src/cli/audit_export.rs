@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::control::WallTime;
 
 /// The columns of the table: all members of calls and actions, except `phases_us`, which is an object.
-const COLUMNS: [&str; 41] = [
+const COLUMNS: [&str; 44] = [
     "seq",
     "time",
     "kind",
@@ -26,12 +26,15 @@ const COLUMNS: [&str; 41] = [
     "trace",
     "argument_bytes",
     "argument_sha256",
+    "arguments",
     "caller",
     "issuer",
     "client",
     "proof",
     "forwarded_by",
     "forwarded_proof",
+    "edge_name",
+    "edge_authority",
     "decision",
     "policy",
     "rule",

@@ -9,18 +9,18 @@ use crate::cli::announce::Announcer;
 use crate::cli::args::ConnectArgs;
 use crate::cli::clients::connector_text;
 use crate::cli::output::print;
-use crate::cli::run::run_role;
+use crate::cli::run::{run_role, service_manager};
 use crate::process::{ConnectorProcess, LoadedConfig};
 
 /// Runs `adit connect` until it is told to end, and returns the exit code.
 #[must_use]
 pub fn run_connect(args: ConnectArgs, env: &BTreeMap<String, String>) -> u8 {
-    let (announcer, json, env) = (Announcer::new(args.json), args.json, env.clone());
-    let read = Box::new(move || LoadedConfig::load(args.sources(&env)?));
+    let (announcer, json, sources_env) = (Announcer::new(args.json), args.json, env.clone());
+    let read = Box::new(move || LoadedConfig::load(args.sources(&sources_env)?));
     run_role(read, async move |loaded, read, log| {
         let connector = ConnectorProcess::start(loaded, read, log, move |notice| announcer.notice(notice)).await?;
         announce(&connector, announcer, json);
-        connector.run().await?;
+        connector.run(&service_manager(env)).await?;
         announcer.event("ended", json!({}));
         Ok(0)
     })

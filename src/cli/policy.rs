@@ -16,8 +16,8 @@ use crate::cli::{EXIT_FAILURE, EXIT_USAGE};
 use crate::config::read_policy;
 use crate::control::WallTime;
 use crate::policy::{
-    AgentIdentity, Asked, CallerFacts, CeilingReached, Denial, IdentityProof, MethodDefault, RuleId, Target,
-    ToolDecision, ToolPolicy, UnreadableArguments, cedar_schema,
+    AgentIdentity, Asked, CallerFacts, CallerOrigin, CeilingReached, Denial, IdentityProof, MethodDefault, RuleId,
+    Target, ToolDecision, ToolPolicy, UnreadableArguments, cedar_schema,
 };
 
 /// Runs `adit policy …` and returns the exit code.
@@ -48,9 +48,12 @@ pub fn run_policy(args: &PolicyArgs, env: &BTreeMap<String, String>) -> u8 {
     }
 }
 
-/// What has no effect, and what of Cedar does not fit the tools of the server, which is a failure.
+/// What has no effect, what names no tool of the server, and what of Cedar does not fit its tools, which is a failure.
 fn checked(policy: &ToolPolicy, tools: Option<&[Value]>, json: bool) -> Result<(String, u8), String> {
-    let mut notes: Vec<String> = policy.useless().iter().map(ToString::to_string).collect();
+    let names: Option<Vec<&str>> = tools.map(|tools| tools.iter().filter_map(|tool| tool["name"].as_str()).collect());
+    let unmatched = names.map(|names| policy.unmatched(&names)).unwrap_or_default();
+    let faults = policy.useless().into_iter().chain(unmatched);
+    let mut notes: Vec<String> = faults.map(|fault| fault.to_string()).collect();
     let unfit = tools.map_or(Ok(Vec::new()), |tools| policy.validate_cedar(tools))?;
     notes.extend(policy.doubtful_cedar().iter().chain(&unfit).map(|fault| format!("Cedar, {fault}")));
     let code = if unfit.is_empty() { 0 } else { EXIT_FAILURE };
@@ -83,7 +86,8 @@ fn explained(policy: &ToolPolicy, args: &PolicyExplainArgs) -> Result<(String, u
         .roles_named(args.roles.iter().map(String::as_str))
         .map_err(|name| format!("no [[role]] has the name {name:?}"))?;
     let identity = args.identity.as_deref().map(identity_of).transpose()?;
-    let roles = policy.roles_of(args.from, identity.as_ref()).and(given);
+    let roles =
+        policy.roles_of(CallerOrigin { address: args.from, edge: args.edge.as_deref() }, identity.as_ref()).and(given);
     let at: Option<WallTime> = match &args.at {
         Some(text) => Some(text.parse().map_err(|error| format!("--at {text}: {error}"))?),
         None => None,
@@ -169,8 +173,9 @@ fn explained(policy: &ToolPolicy, args: &PolicyExplainArgs) -> Result<(String, u
         return Ok((format!("{body:#}\n"), code));
     }
     let name = asked.target.name().map(|name| format!(" {}", plain(name))).unwrap_or_default();
+    let edge = args.edge.as_deref().map(|edge| format!("\n  edge    {}", plain(edge))).unwrap_or_default();
     let text = format!(
-        "{}{name}: {what}\n  roles   {names}\n  why     {why}{ceilings}\n  policy  {}\n",
+        "{}{name}: {what}\n  roles   {names}{edge}\n  why     {why}{ceilings}\n  policy  {}\n",
         plain(asked.method),
         policy.digest()
     );
@@ -211,6 +216,8 @@ mod tests {
     const FILE: &str = "[[role]]\nname = 'office'\nnetworks = ['10.0.0.0/8']\n\
                         [[rule]]\nname = 'reads'\neffect = 'allow'\ntools = ['get_*']\nroles = ['office']\n\
                         [[rule]]\nname = 'ask'\neffect = 'deny'\ntools = ['set_*']\nscope = 'write'\n\
+                        [[role]]\nname = 'front'\nedges = ['*.edge.example']\n\
+                        [[rule]]\nname = 'deletes'\neffect = 'allow'\ntools = ['del_*']\nroles = ['front']\n\
                         [[test]]\nroles = ['office']\ntool = 'get_a'\nexpect = 'allow'\n\
                         [[test]]\nname = 'wrong'\ntool = 'get_a'\nexpect = 'allow'\n";
 
@@ -225,6 +232,7 @@ mod tests {
             at: None,
             roles: roles.iter().map(|role| (*role).to_owned()).collect(),
             from: None,
+            edge: None,
             call: call.map(str::to_owned),
             prompt: None,
             resource: None,
@@ -267,6 +275,11 @@ mod tests {
         assert!(told(&args(&[], None, Some("tasks/get"))).0.contains("name the method in `methods`"));
         let near = PolicyExplainArgs { from: Some([10, 0, 0, 1].into()), ..args(&[], Some("get_a"), None) };
         assert!(told(&near).0.contains("roles   office"));
+        let through = |edge: &str| PolicyExplainArgs { edge: Some(edge.to_owned()), ..args(&[], Some("del_a"), None) };
+        assert_eq!(told(&through("eu.edge.example")).1, 0);
+        let (text, _) = told(&through("eu.edge.example"));
+        assert!(text.contains("roles   front\n  edge    eu.edge.example\n  why     the rule deletes"), "{text}");
+        assert_eq!(told(&through("edge.example")).1, EXIT_FAILURE);
         assert_eq!(
             explained(&policy, &args(&["boss"], Some("a"), None)),
             Err("no [[role]] has the name \"boss\"".to_owned())
@@ -373,15 +386,23 @@ mod tests {
         let file = dir.path().join("p.cedar");
         std::fs::write(&file, "permit(principal, action, resource);").unwrap();
         let why = read_policy(&file, None).unwrap_err();
-        assert!(why.contains("p.cedar") && why.contains("--features cedar"), "{why}");
+        assert!(why.starts_with("cannot read ") && why.contains("p.cedar: this build of adit has no Cedar"), "{why}");
+        assert!(why.contains("--features cedar") && !why.contains("valid") && !why.contains("line 1"), "{why}");
         assert!(cedar_schema(&[]).unwrap_err().contains("--features cedar"));
     }
 
     #[test]
     fn tests_that_fail_are_named() {
         let (text, code) = tested(&policy(), false);
-        assert_eq!(text, "line 18: wrong: it is denied by no rule, not allowed\n1 of 2 tests passed\n");
+        assert_eq!(text, "line 26: wrong: it is denied by no rule, not allowed\n1 of 2 tests passed\n");
         assert_eq!(code, EXIT_FAILURE);
         assert!(checked(&policy(), None, false).unwrap().0.starts_with("nothing is wrong (policy "));
+        let tools = ["get_a", "set_b"].map(|name| serde_json::json!({"name": name}));
+        let (text, code) = checked(&policy(), Some(&tools), false).unwrap();
+        assert!(
+            text.starts_with("line 17: no tool of the server is \"del_*\", which the rule deletes names\n"),
+            "{text}"
+        );
+        assert!(text.lines().count() == 2 && code == 0, "{text}");
     }
 }

@@ -19,7 +19,7 @@ pub enum PolicyCommand {
         /// The files of the policy
         #[command(flatten)]
         files: PolicyFiles,
-        /// The tools that the Cedar policies are validated with
+        /// The tools that the policy is compared with: which names and patterns match none of them, and what of Cedar does not fit
         #[command(flatten)]
         tools: PolicyToolsArgs,
         /// Print JSON for programs
@@ -103,6 +103,9 @@ pub struct PolicyExplainArgs {
     /// The address of the caller, which may give it more roles
     #[arg(long, value_name = "ADDRESS")]
     pub from: Option<IpAddr>,
+    /// The name of the edge that the call comes through, as its certificate proves it, which may give it more roles
+    #[arg(long, value_name = "NAME")]
+    pub edge: Option<String>,
     /// The proven identity of the caller, as a JSON object: subject, issuer, client, proof, scopes and claims
     #[arg(long, value_name = "JSON")]
     pub identity: Option<String>,

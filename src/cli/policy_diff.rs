@@ -174,12 +174,13 @@ impl<'p> Replayer<'p> {
 
     fn replay(&mut self, line: &Value) -> Option<ReplayedCall> {
         let policy = self.policy?;
-        let members = ["method", "name", "peer", "caller", "issuer", "client", "proof"].map(|name| line[name].as_str());
+        let members = ["method", "name", "peer", "caller", "issuer", "client", "proof", "edge_name"]
+            .map(|name| line[name].as_str());
         let key = format!("{members:?}");
         if let Some(known) = self.known.get(&key) {
             return Some(known.clone());
         }
-        let [method, _, peer, caller, issuer, client, proof] = members;
+        let [method, _, peer, caller, issuer, client, proof, edge] = members;
         let proof = IdentityProof::ALL.into_iter().find(|known| proof == Some(known.name()));
         let identity = caller.zip(proof).map(|(subject, proof)| AgentIdentity {
             subject: subject.into(),
@@ -191,7 +192,7 @@ impl<'p> Replayer<'p> {
         });
         let address: Option<IpAddr> = peer.and_then(|peer| peer.parse().ok());
         let asked = Asked { method: method.unwrap_or_default(), target: target(line) };
-        let replayed = policy.replay(&RecordedCall { asked, address, identity });
+        let replayed = policy.replay(&RecordedCall { asked, address, edge, identity });
         if self.known.len() < REMEMBERED_MAX {
             self.known.insert(key, replayed.clone());
         }

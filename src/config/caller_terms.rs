@@ -37,6 +37,8 @@ pub struct CallerTerms<'a> {
     pub forwarded_identity: ForwardedIdentity,
     /// The names of the edges that may; empty for all.
     pub trusted_edges: &'a [TokenText],
+    /// The names of the authorities of edges, if the edge must show a certificate.
+    pub edge_authorities: &'a [TokenText],
 }
 
 impl<'a> CallerTerms<'a> {
@@ -59,6 +61,7 @@ impl<'a> CallerTerms<'a> {
             forwards: host.forward_identity.then_some(&*host.forwarded_claims),
             forwarded_identity: ForwardedIdentity::Off,
             trusted_edges: &[],
+            edge_authorities: &[],
         }
     }
 
@@ -81,6 +84,7 @@ impl<'a> CallerTerms<'a> {
             forwards: None,
             forwarded_identity: route.forwarded_identity,
             trusted_edges: &route.trusted_edges,
+            edge_authorities: &route.edge_authorities,
         }
     }
 
@@ -90,6 +94,7 @@ impl<'a> CallerTerms<'a> {
         self.auth != CallerAuth::Passthrough
             || self.client_certificate != ClientCertificate::Off
             || self.forwarded_identity != ForwardedIdentity::Off
+            || !self.edge_authorities.is_empty()
     }
 
     /// The resource that tokens are for.

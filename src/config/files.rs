@@ -11,7 +11,7 @@ use crate::config::named_file::{open_at_once, read_named};
 use crate::config::reader::{Holds, NamedFile, secret_advice};
 use crate::config::sources::FileText;
 use crate::config::values::{SECRET_LEN_MAX, SecretSource, SecretText};
-use crate::policy::{CedarRules, POLICY_FILE_LEN_MAX, PolicyFault, ToolPolicy};
+use crate::policy::{CEDAR_ABSENT, CedarRules, POLICY_FILE_LEN_MAX, PolicyFault, ToolPolicy};
 use crate::private::{self, PrivateError};
 
 /// The longest configuration file that is read, in bytes.
@@ -156,6 +156,10 @@ fn parse_policy(path: &Path, text: &str, cedar: Option<CedarRules>) -> Result<To
 }
 
 fn parse_cedar(path: &Path, text: &str) -> Result<CedarRules, String> {
+    if let Some(why) = CEDAR_ABSENT {
+        // Nothing is wrong with the file.
+        return Err(format!("cannot read {}: {why}", path.display()));
+    }
     CedarRules::parse(text).map_err(|faults| all_told(path, "Cedar policy", &faults))
 }
 

@@ -28,6 +28,10 @@ impl Checker<'_> {
         for (index, authority) in identity.authorities.iter().enumerate() {
             self.unique(&mut authorities, &format!("client_authority[{index}].name"), &authority.name.0);
         }
+        let mut edge_authorities = BTreeMap::new();
+        for (index, authority) in identity.edge_authorities.iter().enumerate() {
+            self.unique(&mut edge_authorities, &format!("edge_authority[{index}].name"), &authority.name.0);
+        }
         let mut exchanges = BTreeMap::new();
         for (index, exchange) in identity.exchanges.iter().enumerate() {
             let table = format!("token_exchange[{index}]");
@@ -73,6 +77,7 @@ impl Checker<'_> {
                 );
                 self.asks_for_certificate(&asks, &authorities, unread);
                 self.trusts(&asks, &edges, route.traffic.unwrap_or(connect.traffic));
+                self.asks_edge(&asks, &edge_authorities, route.traffic.unwrap_or(connect.traffic));
             }
         }
     }
@@ -149,6 +154,15 @@ impl Checker<'_> {
         if asks.auth == CallerAuth::Passthrough && asks.identity_header.is_none() {
             self.resource(asks);
         }
+    }
+
+    /// Checks of which authorities the edge of a route must show a certificate.
+    fn asks_edge(&mut self, asks: &CallerTerms<'_>, names: &BTreeMap<String, String>, traffic: Traffic) {
+        if !asks.edge_authorities.is_empty() && traffic != Traffic::Resealed {
+            let why = "the edge shows a certificate inside a TLS session with this connector, which only traffic = \"resealed\" has";
+            self.fault(&format!("{}.edge_authorities", asks.table), &[], why);
+        }
+        self.names_of(asks, ("edge_authorities", asks.edge_authorities), "edge_authority", names);
     }
 
     fn provider(&mut self, table: &str, provider: &IdentityProviderConfig) {
@@ -370,7 +384,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_come_from_whom_they_are_said_to_come_from() {
+    fn key_urls_must_be_https_or_local() {
         for url in
             ["https://a.example/jwks?x=1", "http://localhost:8080/jwks", "http://127.0.0.1:1/", "http://[::1]:1/x"]
         {

@@ -47,7 +47,8 @@ pub(super) fn identify(
     let core = context.core;
     let now = Duration::from_secs(core.connector.settings.clock.now().as_secs());
     let address = context.agent_address(request.head());
-    let connection = CallerConnection { certificate: context.certificate(), address, is_edges: !context.is_agents() };
+    let (certificate, edge) = (context.certificate(), context.edge_certificate());
+    let connection = CallerConnection { certificate, address, is_edges: !context.is_agents(), edge };
     match request.identify(&core.tokens, &auth, policy.as_deref(), connection, now) {
         Ok(()) => Ok(policy),
         Err(stop) => Err(UnknownCaller { auth, policy, stop }),

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use crate::exchange::{
     AnsweringStream, CallReport, CalledAddress, ExchangeState, TimeoutStream, forwarded, forwarded_peer,
     requested_host, trace_of,
 };
-use crate::identity::CallerCertificate;
+use crate::identity::{CallerCertificate, ShownCertificates};
 use crate::latency::{ConnectorStamps, NoRetry, Phase, Reached, RecordedTime, Retries, SentAgain, connector_timing};
 use crate::link::{CallStream, CarrierStream};
 use crate::policy::SafeRequests;
@@ -50,8 +51,8 @@ const LIST: &[u8] = b"list\"";
 /// The caller that the upstream is told about.
 #[derive(Clone, Copy)]
 pub(super) enum Caller<'a> {
-    /// The edge, which has described the agent in the head.
-    Edge,
+    /// The edge, which has described the agent in the head, with its certificate in a resealed session.
+    Edge(Option<&'a EdgeCertificate>),
     /// An agent whose TLS ends in this connector.
     Agent(&'a SessionAgent),
 }
@@ -62,6 +63,13 @@ pub(super) struct SessionAgent {
     pub(super) address: String,
     /// Its client certificate, as far as it is known.
     pub(super) certificate: CallerCertificate,
+}
+
+/// The certificate of the edge in a TLS session with it.
+pub(super) struct EdgeCertificate {
+    pub(super) shown: Arc<ShownCertificates>,
+    /// When it was shown, since 1970.
+    pub(super) at: Duration,
 }
 
 /// The stream and caller of a call.
@@ -196,8 +204,16 @@ impl CallContext<'_> {
     /// What is known of the caller's certificate.
     pub(super) fn certificate(&self) -> &CallerCertificate {
         match self.caller {
-            Caller::Edge => CallerCertificate::UNKNOWN,
+            Caller::Edge(_) => CallerCertificate::UNKNOWN,
             Caller::Agent(agent) => &agent.certificate,
+        }
+    }
+
+    /// The certificates that the edge has shown, and when, since 1970.
+    pub(super) fn edge_certificate(&self) -> Option<(&ShownCertificates, Duration)> {
+        match self.caller {
+            Caller::Edge(shown) => shown.map(|EdgeCertificate { shown, at }| (&**shown, *at)),
+            Caller::Agent(_) => None,
         }
     }
 }
@@ -518,7 +534,7 @@ pub(super) fn addressed<'a>(
     let public = served.addresses.public();
     *append = match context.caller {
         // If the connector knows no address, the edge's fields stay as they are.
-        Caller::Edge => public.map(|called| forwarded(forwarded_peer(head), called)),
+        Caller::Edge(_) => public.map(|called| forwarded(forwarded_peer(head), called)),
         Caller::Agent(SessionAgent { address, .. }) => {
             let called = public.unwrap_or_else(|| CalledAddress::of(Scheme::Https, head));
             Some(forwarded(address.as_bytes(), called))

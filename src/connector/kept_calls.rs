@@ -77,7 +77,7 @@ impl CallContext<'_> {
     /// The address of the call's agent, if that is known.
     pub(super) fn agent_address(&self, head: &RequestHead) -> Option<IpAddr> {
         let text = match self.caller {
-            Caller::Edge => std::str::from_utf8(forwarded_peer(head)).unwrap_or_default(),
+            Caller::Edge(_) => std::str::from_utf8(forwarded_peer(head)).unwrap_or_default(),
             Caller::Agent(agent) => &agent.address,
         };
         text.parse().ok()
@@ -92,7 +92,7 @@ impl CallContext<'_> {
     /// Adds a request that cannot be parsed.
     pub(super) fn keep_unreadable(&self, own: Option<OwnAnswer>) {
         let peer = match self.caller {
-            Caller::Edge => None,
+            Caller::Edge(_) => None,
             Caller::Agent(agent) => agent.address.parse().ok(),
         };
         let number = self.number;

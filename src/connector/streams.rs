@@ -1,11 +1,12 @@
 //! The streams that the edge opens for calls: plain ones with one call, and those with a TLS session that ends here.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{CallFailure, Traffic};
 use crate::connector::agents_http2::{self, Http2Session};
-use crate::connector::call::{CallContext, Caller, SessionAgent, UpstreamWork, count};
+use crate::connector::call::{CallContext, Caller, EdgeCertificate, SessionAgent, UpstreamWork, count};
 use crate::connector::connector_core::ConnectorCore;
 use crate::connector::kept_calls::number_of;
 use crate::connector::shared::Counters;
@@ -58,7 +59,7 @@ impl Work {
         self.requests.read_labels(false);
         self.requests.answer_browsers(None, Scheme::Http);
         let number = number_of(stream.on_link());
-        let context = CallContext { core, stream, caller: Caller::Edge, traffic: Traffic::Plain, number };
+        let context = CallContext { core, stream, caller: Caller::Edge(None), traffic: Traffic::Plain, number };
         let mut calls = StreamCalls { context, host: None, work: &mut self.upstream, has_called: false };
         match serve(&core.core, &mut self.requests, stream, &mut calls).await {
             None if !calls.has_called => {
@@ -84,6 +85,13 @@ impl Work {
         });
         let Some(terms) = terms.flatten() else { return stream.reset(CallFailure::NoRoute) };
         let Some((session, certificate)) = accept(core, stream, &terms).await else { return };
+        let edge = match &certificate {
+            CallerCertificate::Asked(Some(shown)) if terms.traffic == Traffic::Resealed => Some(EdgeCertificate {
+                shown: Arc::clone(shown),
+                at: Duration::from_secs(core.connector.settings.clock.now().as_secs()),
+            }),
+            _ => None,
+        };
         let agent = SessionAgent { address: terms.agent.unwrap_or_default(), certificate };
         let is_agents = terms.traffic == Traffic::Passthrough;
         if is_agents && speaks_http2(&session) {
@@ -94,7 +102,7 @@ impl Work {
         self.requests.answer_browsers(is_agents.then_some(origins), Scheme::Https);
         let caller = match is_agents {
             true => Caller::Agent(&agent),
-            false => Caller::Edge,
+            false => Caller::Edge(edge.as_ref()),
         };
         let number = number_of(session.on_link());
         let context = CallContext { core, stream: &session, caller, traffic: terms.traffic, number };
@@ -132,8 +140,8 @@ async fn serve_http2(core: &Rc<ConnectorCore>, session: CallStream, host: Hostna
     }
 }
 
-/// Makes the handshake of a session. Returns it with what is known of the certificate of its agent. None if it failed; the stream is
-/// then reset.
+/// Makes the handshake of a session. Returns it with what is known of the certificate of its agent or edge. None if it failed; the
+/// stream is then reset.
 async fn accept(
     core: &ConnectorCore,
     stream: CarrierStream,
@@ -162,11 +170,11 @@ async fn accept(
         Ok(session) => {
             Counters::add(&core.connector.counters.sessions_sealed);
             let certificate = match (traffic, asks) {
-                (Traffic::Passthrough, true) => {
+                (Traffic::Passthrough, true) | (Traffic::Resealed, _) => {
                     CallerCertificate::Asked(ShownCertificates::of(session.session().peer_certificates()))
                 }
                 (Traffic::Passthrough, false) => CallerCertificate::NotAsked,
-                _ => CallerCertificate::Unknown,
+                (Traffic::Plain, _) => CallerCertificate::Unknown,
             };
             Some((CallStream::Sealed(Box::new(session)), certificate))
         }

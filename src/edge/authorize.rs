@@ -32,7 +32,8 @@ pub(super) fn identify(
     let core = &*caller.core;
     let now = Duration::from_secs(core.edge.settings.clock.now().as_secs());
     let address = caller.source.address;
-    let connection = CallerConnection { certificate: caller.certificate(), address, is_edges: false };
+    let certificate = caller.certificate();
+    let connection = CallerConnection { certificate, address, is_edges: false, edge: None };
     request.identify(&core.tokens, auth, route.own.policy.as_deref(), connection, now)
 }
 

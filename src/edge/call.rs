@@ -509,6 +509,8 @@ impl AgentCalls<'_> {
                     (Outcome::Ok, None) if work.guard.deadline.was_cut() => Outcome::TimedOut,
                     (delivered, _) => delivered,
                 };
+                // The answer need not wait for what is recorded about it.
+                core.core.after_sends().await;
                 let times = work.stamps.times(&core.core);
                 finish(core, request, route, opened, times, work.ending(outcome));
                 if let Some(hedged) = tries.hedged {

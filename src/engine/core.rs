@@ -22,6 +22,8 @@ use crate::engine::timers::{TimerId, Timers};
 
 /// The most polls of tasks between two turns of the driver.
 const POLLS_PER_TURN: usize = 512;
+/// A core with more ready tasks than this is busy. One is the task that packs what others have sent over a link.
+const READY_MAX_IF_QUIET: usize = 1;
 
 /// A core, as tasks on it use it. Clones refer to the same core. It stays on its thread.
 #[derive(Clone)]
@@ -39,6 +41,8 @@ pub(super) struct CoreShared {
     /// Tasks that are woken when nothing else is ready, before the driver's turn.
     turn_end: RefCell<Vec<Waker>>,
     turn_ending: RefCell<Vec<Waker>>,
+    /// Tasks that are woken when what was sent in this turn is handed to the system.
+    after_sends: RefCell<Vec<Waker>>,
     events: RefCell<Vec<DriverEvent>>,
     turn_time: Cell<Time>,
     spin: RefCell<SpinEstimate>,
@@ -63,6 +67,7 @@ impl Core {
             timers: RefCell::default(),
             turn_end: RefCell::default(),
             turn_ending: RefCell::default(),
+            after_sends: RefCell::default(),
             events: RefCell::default(),
             spin: RefCell::new(SpinEstimate::new(spin)),
             done: Cell::new(false),
@@ -178,6 +183,20 @@ impl Core {
         .await;
     }
 
+    /// Lets what was sent so far go before what its sender does next. On a busy core it waits for nothing: there the rest of the work
+    /// delays no answer for long, and waiting would cost more.
+    pub fn after_sends(&self) -> impl Future<Output = ()> {
+        let mut waited = false;
+        // Smaller than an async block: it is a part of every call's task.
+        poll_fn(move |cx| {
+            if std::mem::replace(&mut waited, true) || self.0.executor.ready() > READY_MAX_IF_QUIET {
+                return Poll::Ready(());
+            }
+            self.0.after_sends.borrow_mut().push(cx.waker().clone());
+            Poll::Pending
+        })
+    }
+
     /// Runs the core on this thread until `future` finishes, then ends all its tasks.
     ///
     /// # Errors
@@ -282,10 +301,25 @@ impl Core {
         }
     }
 
+    fn wake_after_sends(&self) -> bool {
+        let mut wakers = self.0.after_sends.borrow_mut();
+        let is_any = !wakers.is_empty();
+        wakers.drain(..).for_each(Waker::wake);
+        is_any
+    }
+
     fn wait(&self, mut idle: bool, events: &mut Vec<DriverEvent>) -> io::Result<()> {
+        // They are made ready before anything is sent, so that they run before the tasks that a reply wakes.
+        let is_followed = self.wake_after_sends();
         if idle {
-            self.0.driver.borrow_mut().flush(events);
+            let is_sent = self.0.driver.borrow_mut().flush(events);
             self.dispatch(events);
+            // A driver that sends nothing here does so in its turn, which then does not wait.
+            if is_followed && is_sent {
+                self.run_ready();
+                self.0.driver.borrow_mut().flush(events);
+                self.dispatch(events);
+            }
             // Bytes that were sent have freed buffers for tasks that wait for one.
             idle = !self.0.pool.wake_waiting() && self.0.executor.is_idle();
         }

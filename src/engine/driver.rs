@@ -290,8 +290,8 @@ pub trait Driver {
     fn wake(&self) -> Arc<dyn Wake>;
 
     /// Sends at once what is queued and can be sent, and appends the resulting events. A core whose tasks wait only for
-    /// that can then park without another turn. Drivers that learn only in a turn what was sent do nothing.
-    fn flush(&mut self, events: &mut Vec<DriverEvent>);
+    /// that can then park without another turn. Drivers that learn only in a turn what was sent do nothing, and return false.
+    fn flush(&mut self, events: &mut Vec<DriverEvent>) -> bool;
 
     /// Carries out queued operations, waits as asked unless something has already happened, and appends the events.
     ///

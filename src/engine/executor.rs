@@ -1,6 +1,6 @@
 //! Tasks of one core, run by that core's thread.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -40,6 +40,8 @@ pub(super) struct Executor {
     ready: Arc<Ready>,
     /// The batch that is being run; kept to reuse its memory.
     batch: RefCell<VecDeque<Runnable>>,
+    /// How many tasks of the batch have not run yet.
+    batch_left: Cell<usize>,
     /// Tasks without a handle, kept so that they can be ended with their core.
     detached: Rc<RefCell<Detached>>,
 }
@@ -53,7 +55,12 @@ struct Detached {
 impl Executor {
     pub(super) fn new(wake: Arc<dyn Wake>) -> Executor {
         let ready = Ready { queue: Mutex::default(), parked: AtomicBool::new(false), wake };
-        Executor { ready: Arc::new(ready), batch: RefCell::default(), detached: Rc::default() }
+        Executor {
+            ready: Arc::new(ready),
+            batch: RefCell::default(),
+            batch_left: Cell::new(0),
+            detached: Rc::default(),
+        }
     }
 
     /// Starts a task that ends when its handle is dropped.
@@ -82,6 +89,7 @@ impl Executor {
             }
             run += batch.len();
             while let Some(runnable) = batch.pop_front() {
+                self.batch_left.set(batch.len());
                 runnable.run();
             }
         }
@@ -91,6 +99,11 @@ impl Executor {
     /// Whether no task is ready.
     pub(super) fn is_idle(&self) -> bool {
         self.ready.lock().is_empty()
+    }
+
+    /// How many tasks are ready, without the one that runs.
+    pub(super) fn ready(&self) -> usize {
+        self.batch_left.get() + self.ready.lock().len()
     }
 
     /// Notes that the core is about to wait. Returns false if it must not, because a task became ready.

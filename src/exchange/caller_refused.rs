@@ -36,12 +36,16 @@ pub enum CallerRefused {
     EdgeIdentity,
     /// The identity of the caller is too long to be forwarded to the connector.
     LongIdentity,
+    /// The edge has shown no certificate.
+    NoEdgeCertificate,
+    /// The certificate of the edge is not accepted.
+    EdgeCertificate,
 }
 
 impl CallerRefused {
     /// All reasons, in order of declaration.
     #[cfg(test)]
-    pub const ALL: [CallerRefused; 14] = [
+    pub const ALL: [CallerRefused; 16] = [
         CallerRefused::NoToken,
         CallerRefused::InvalidToken,
         CallerRefused::Scope,
@@ -56,6 +60,8 @@ impl CallerRefused {
         CallerRefused::NoEdgeIdentity,
         CallerRefused::EdgeIdentity,
         CallerRefused::LongIdentity,
+        CallerRefused::NoEdgeCertificate,
+        CallerRefused::EdgeCertificate,
     ];
 
     /// The machine-readable name of the reason.
@@ -76,6 +82,8 @@ impl CallerRefused {
             CallerRefused::NoEdgeIdentity => "edge_identity_missing",
             CallerRefused::EdgeIdentity => "edge_identity_refused",
             CallerRefused::LongIdentity => "identity_too_long",
+            CallerRefused::NoEdgeCertificate => "edge_certificate_missing",
+            CallerRefused::EdgeCertificate => "edge_certificate_refused",
         }
     }
 
@@ -147,6 +155,18 @@ impl CallerRefused {
                 "the identity of the caller is too long for the connector: the operator of the edge has to forward fewer claims \
                  (`forwarded_claims`)",
             ),
+            CallerRefused::NoEdgeCertificate => (
+                403,
+                -31_083,
+                "this server takes calls only from an edge that shows a certificate in an inner TLS session: the operators have to set \
+                 `traffic = \"resealed\"` for this host at edge and connector",
+            ),
+            CallerRefused::EdgeCertificate => (
+                403,
+                -31_084,
+                "the certificate of the edge is not accepted: the operator of the connector has to compare `edge_authorities` with the \
+                 authority of the edge",
+            ),
             CallerRefused::CertificateNotAsked => (
                 421,
                 -31_057,
@@ -182,6 +202,8 @@ impl CallerRefused {
             CallerRefused::NoEdgeIdentity => "the edge has not said who its caller is",
             CallerRefused::EdgeIdentity => "what the edge says about its caller is not accepted",
             CallerRefused::LongIdentity => "the identity of its caller is too long to be forwarded",
+            CallerRefused::NoEdgeCertificate => "the edge has shown no certificate",
+            CallerRefused::EdgeCertificate => "the certificate of the edge is not accepted",
             CallerRefused::NoCertificate => "its caller has shown no client certificate",
             CallerRefused::Certificate => "the client certificate of its caller is not accepted",
             CallerRefused::CertificateNotAsked => {

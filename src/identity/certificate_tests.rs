@@ -118,7 +118,7 @@ fn refused(auth: &Arc<RouteAuth>, chain: &[&CertificateDer<'static>], now: u64) 
 }
 
 #[test]
-fn a_certificate_names_its_owner_and_who_vouches_for_it() {
+fn a_certificate_identifies_its_subject_and_its_authority() {
     let ca = Ca::new("Partners");
     let mut params = caller("spiffe://partner.example/agent");
     params.distinguished_name.push(DnType::OrganizationalUnitName, "batch");
@@ -142,7 +142,7 @@ fn a_certificate_names_its_owner_and_who_vouches_for_it() {
 }
 
 #[test]
-fn what_no_accepted_authority_has_signed_for_clients_and_for_now_proves_nobody() {
+fn certificates_of_other_authorities_purposes_or_times_are_refused() {
     // Another authority with the same name.
     let (ca, evil) = (Ca::new("Partners"), Ca::new("Partners"));
     let auth = auth(vec![ca.accepted_as("partners", CertificateName::Uri)]);
@@ -172,7 +172,7 @@ fn what_no_accepted_authority_has_signed_for_clients_and_for_now_proves_nobody()
 }
 
 #[test]
-fn a_certificate_with_no_name_or_several_names_nobody() {
+fn a_certificate_without_exactly_one_name_is_refused() {
     let ca = Ca::new("Partners");
     let by = |named_by| auth(vec![ca.accepted_as("partners", named_by)]);
     let subject = |named_by, params: &CertificateParams| {
@@ -285,4 +285,57 @@ fn a_token_that_is_bound_to_a_certificate_needs_that_one() {
     ] {
         assert_eq!(subject(&bound(cnf.clone()), Some(&own)), refused, "{cnf}");
     }
+}
+
+/// The certificate parameters of an edge with this name.
+fn edge(name: &str) -> CertificateParams {
+    let mut params = caller("adit://edge");
+    params.subject_alt_names.push(SanType::DnsName(Ia5String::try_from(name).unwrap()));
+    params
+}
+
+#[test]
+fn the_certificate_of_an_edge_counts_for_its_session_and_for_no_caller() {
+    let (ca, other) = (Ca::new("Edges"), Ca::new("Other"));
+    let certificate = ca.signs(&edge("eu.edge.example"));
+    let terms = auth(Vec::new()).terms().clone();
+    let route = || RouteAuth::new(terms.clone(), Vec::new()).without_tokens();
+    let accepts = |ca: &Ca| {
+        let edges = [ca.accepted_as("edges", CertificateName::Dns)];
+        Arc::new(route().with_edge_certificates(edges.into()))
+    };
+    let known = |auth: &Arc<RouteAuth>, shown_at: u64, now: u64| {
+        let (shown, mut tokens) = (shown(&[&certificate]), VerifiedTokens::default());
+        let mut identify = || tokens.identify_edge(auth, &shown, (at(shown_at), at(now)));
+        let first = identify();
+        assert_eq!(first, identify(), "a result is cached");
+        first
+    };
+    let own = accepts(&ca);
+    let identity = known(&own, NOW, NOW).unwrap();
+    assert_eq!((&*identity.subject, identity.issuer.as_deref()), ("eu.edge.example", Some("x509:edges")));
+    const YEARS: u64 = 5 * 365 * 24 * 3600;
+    assert!(known(&own, NOW, NOW + YEARS).is_ok(), "a session outlives its certificate");
+    let refusal = |why| Err(TokenRefusal::EdgeCertificate(why));
+    assert_eq!(known(&own, NOW + YEARS, NOW + YEARS), refusal(CertificateRefusal::Expired));
+    assert_eq!(known(&accepts(&other), NOW, NOW), refusal(CertificateRefusal::Authority));
+    assert_eq!(known(&Arc::new(route()), NOW, NOW), Err(TokenRefusal::NoEdgeCertificate));
+    assert!(own != accepts(&ca), "another authority is another route");
+
+    // Neither is taken for the other, on a route that asks for both.
+    let (callers, agent) = (Ca::new("Callers"), caller("spiffe://partner.example/agent"));
+    let agent = callers.signs(&agent);
+    let of_callers = CertificateTerms {
+        is_required: true,
+        authorities: [callers.accepted_as("partners", CertificateName::Uri)].into(),
+    };
+    let edges = [ca.accepted_as("edges", CertificateName::Dns)];
+    let both = Arc::new(route().with_certificates(of_callers).with_edge_certificates(edges.into()));
+    let mut tokens = VerifiedTokens::default();
+    assert!(tokens.identify_edge(&both, &shown(&[&certificate]), (at(NOW), at(NOW))).is_ok());
+    assert!(tokens.identify_by_certificate(&both, &shown(&[&agent]), at(NOW)).is_ok());
+    let as_caller = tokens.identify_by_certificate(&both, &shown(&[&certificate]), at(NOW));
+    assert_eq!(as_caller.err(), Some(TokenRefusal::Certificate(CertificateRefusal::Authority)));
+    let as_edge = tokens.identify_edge(&both, &shown(&[&agent]), (at(NOW), at(NOW)));
+    assert_eq!(as_edge.err(), Some(TokenRefusal::EdgeCertificate(CertificateRefusal::Authority)));
 }

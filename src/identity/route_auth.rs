@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::base::{BearerChallenge, Secret};
-use crate::identity::client_authority::{CertificateRefusal, CertificateTerms, ShownCertificates};
+use crate::identity::client_authority::{CertificateRefusal, CertificateTerms, ClientAuthority, ShownCertificates};
 use crate::identity::forwarded_identity::{EdgeTerms, FORWARDED_LEN_MAX, ForwardedClaims, IdentityForwarder};
 use crate::identity::identity_signer::IdentityHeader;
 use crate::identity::introspection::Introspection;
@@ -47,6 +47,8 @@ pub struct RouteAuth {
     terms: AuthTerms,
     asks_for_token: bool,
     certificates: Option<CertificateTerms>,
+    /// The authorities of edges, if the edge must show a certificate in the inner TLS session.
+    edge_certificates: Option<CertificateTerms>,
     exchange: Option<Arc<TokenExchange>>,
     forwarder: Option<IdentityForwarder>,
     edges: Option<EdgeTerms>,
@@ -91,6 +93,10 @@ pub enum TokenRefusal {
     Forwarded(TokenError),
     /// The identity of the caller is too long to be forwarded.
     Unforwardable,
+    /// The edge has shown no certificate, because the call has come without an inner TLS session.
+    NoEdgeCertificate,
+    /// The certificate of the edge is refused.
+    EdgeCertificate(CertificateRefusal),
 }
 
 /// The result of verifying a token or certificate.
@@ -133,6 +139,7 @@ impl RouteAuth {
             terms,
             asks_for_token: true,
             certificates: None,
+            edge_certificates: None,
             exchange: None,
             forwarder: None,
             edges: None,
@@ -153,6 +160,18 @@ impl RouteAuth {
     #[must_use]
     pub fn with_certificates(self, certificates: CertificateTerms) -> RouteAuth {
         RouteAuth { certificates: Some(certificates), ..self }
+    }
+
+    /// Also asks the edge for a certificate of these authorities in the inner TLS session.
+    #[must_use]
+    pub fn with_edge_certificates(self, authorities: Box<[Arc<ClientAuthority>]>) -> RouteAuth {
+        RouteAuth { edge_certificates: Some(CertificateTerms { is_required: true, authorities }), ..self }
+    }
+
+    /// Whether the edge must show a certificate in the inner TLS session.
+    #[must_use]
+    pub fn asks_for_edge_certificate(&self) -> bool {
+        self.edge_certificates.is_some()
     }
 
     /// Exchanges the tokens of callers for tokens of the server.
@@ -267,6 +286,8 @@ impl RouteAuth {
             | TokenRefusal::NoExchange
             | TokenRefusal::NoForwarded
             | TokenRefusal::Forwarded(_)
+            | TokenRefusal::NoEdgeCertificate
+            | TokenRefusal::EdgeCertificate(_)
             | TokenRefusal::Unforwardable => asked.to_string(),
             TokenRefusal::Invalid(error) => {
                 let (error, description) = (Some(BearerChallenge::INVALID_TOKEN), error.to_string());
@@ -390,21 +411,37 @@ impl RouteAuth {
         let terms = self.certificates.as_ref().ok_or(TokenRefusal::NoCertificate)?;
         let (identity, ends) = terms.identify(shown, now).map_err(TokenRefusal::Certificate)?;
         let until = ends.min(now.saturating_add(CERTIFICATE_CHECKED_FOR));
-        Ok(Verified {
-            identity: Arc::new(identity),
-            since: now,
-            until,
-            ends,
-            keys: None,
-            bound_to: None,
-            address: None,
-        })
+        Ok(Verified::by_certificate(identity, (now, until), ends))
+    }
+
+    /// Identifies the edge that presented these certificates when its session began, at `shown_at`. A session outlives its
+    /// certificate, as a link does.
+    ///
+    /// # Errors
+    ///
+    /// Why the certificates are refused.
+    pub(super) fn verify_edge(
+        &self,
+        shown: &ShownCertificates,
+        (shown_at, now): (Duration, Duration),
+    ) -> Result<Verified, TokenRefusal> {
+        let terms = self.edge_certificates.as_ref().ok_or(TokenRefusal::NoEdgeCertificate)?;
+        let (identity, ends) = terms.identify(shown, shown_at).map_err(TokenRefusal::EdgeCertificate)?;
+        Ok(Verified::by_certificate(identity, (now, now.saturating_add(CERTIFICATE_CHECKED_FOR)), ends))
     }
 
     /// Whether a caller has the scopes that every caller needs.
     #[must_use]
     pub fn has_scopes(&self, identity: &AgentIdentity) -> bool {
         self.terms.scopes.iter().all(|scope| identity.scopes.contains(scope))
+    }
+}
+
+impl Verified {
+    /// The result for a certificate, which is verified again at the end of `valid`.
+    fn by_certificate(identity: AgentIdentity, valid: (Duration, Duration), ends: Duration) -> Verified {
+        let (identity, (since, until)) = (Arc::new(identity), valid);
+        Verified { identity, since, until, ends, keys: None, bound_to: None, address: None }
     }
 }
 
@@ -419,6 +456,7 @@ impl PartialEq for RouteAuth {
             && own.identity_header == others.identity_header
             && self.asks_for_token == other.asks_for_token
             && self.certificates == other.certificates
+            && self.edge_certificates == other.edge_certificates
             && self.exchange.as_ref().map(Arc::as_ptr) == other.exchange.as_ref().map(Arc::as_ptr)
             && self.forwarder == other.forwarder
             && self.edges == other.edges

@@ -130,17 +130,45 @@ impl VerifiedTokens {
         now: Duration,
     ) -> Result<ShownToken, TokenRefusal> {
         let name = name_of(auth, shown.digest());
+        let proven = self.prove_certificate(auth, name, shown.len(), now, || auth.verify_certificate(shown, now))?;
+        let signed = self.signed(&name, now);
+        Ok(ShownToken { identity: proven.identity, until: proven.until, signed, address: None })
+    }
+
+    /// Identifies the edge by the certificates that it presented at the start of its session, at `shown_at`.
+    ///
+    /// # Errors
+    ///
+    /// Why the edge is refused.
+    pub fn identify_edge(
+        &mut self,
+        auth: &Arc<RouteAuth>,
+        shown: &ShownCertificates,
+        (shown_at, now): (Duration, Duration),
+    ) -> Result<Arc<AgentIdentity>, TokenRefusal> {
+        // A certificate of a caller is another proof.
+        let name = name_of(auth, sha256_of(b"edge certificate\0", &shown.digest()));
+        let verify = || auth.verify_edge(shown, (shown_at, now));
+        self.prove_certificate(auth, name, shown.len(), now, verify).map(|proven| proven.identity)
+    }
+
+    /// As [`VerifiedTokens::prove`]; a refusal is cached too.
+    fn prove_certificate(
+        &mut self,
+        auth: &Arc<RouteAuth>,
+        name: Name,
+        shown_len: usize,
+        now: Duration,
+        verify: impl FnOnce() -> Result<Verified, TokenRefusal>,
+    ) -> Result<Proven, TokenRefusal> {
         let holds = |refused: &&Refused| refused.since <= now && now < refused.until;
         if let Some(Refused { why, .. }) = self.refused.get(&name).filter(holds) {
             return Err(*why);
         }
-        let proven = self.prove(auth, name, shown.len(), now, || auth.verify_certificate(shown, now));
-        let proven = proven.inspect_err(|why| {
+        self.prove(auth, name, shown_len, now, verify).inspect_err(|why| {
             let (_auth, until) = (Arc::clone(auth), now.saturating_add(REFUSED_FOR));
             self.refused.enter(name, Refused { _auth, why: *why, since: now, until }, size_of::<Refused>());
-        })?;
-        let signed = self.signed(&name, now);
-        Ok(ShownToken { identity: proven.identity, until: proven.until, signed, address: None })
+        })
     }
 
     /// Identifies the caller by what an edge has forwarded.

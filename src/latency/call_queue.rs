@@ -18,6 +18,8 @@ use crate::base::{ConcurrencyTerms, GuardMode, Time};
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 /// The shortest `Retry-After` of a refused call.
 const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
+/// Nanoseconds of a second.
+const NANOS: f64 = 1e9;
 /// The mean time of a call covers about this many of the last calls.
 const TIMES: f64 = 32.0;
 
@@ -297,7 +299,7 @@ impl CallQueue {
         }
         self.forget_idle(agent);
         if let Some(took) = served.took {
-            let took = took.as_nanos() as f64;
+            let took = took.as_secs_f64() * NANOS;
             self.time_ns = if self.time_ns == 0.0 { took } else { self.time_ns + (took - self.time_ns) / TIMES };
         }
         if let (Some(terms), Some(slowdown)) = (self.terms, served.slowdown)
@@ -349,18 +351,28 @@ impl CallQueue {
         let look_up = |agent: u64| {
             let of_agent = self.agents.get(&agent);
             let (in_flight, served) = of_agent.map_or((0, 0), |of| (of.in_flight, of.served));
-            (agent, !(terms.is_enforced() && self.is_over_share(agent, terms)), in_flight, served)
+            let may = !(terms.is_enforced() && self.is_over_share(agent, terms));
+            (may, in_flight, served)
         };
         // Many calls of one agent wait, one behind the other.
-        let mut last: Option<(u64, bool, u32, u64)> = None;
+        let mut last: Option<(u64, (bool, u32, u64))> = None;
         let mut next: Option<(Turn, usize, u64)> = None;
         for (at, one) in self.waiting.iter().enumerate() {
             if one.decision.is_some() || one.until < now {
                 continue;
             }
-            let of_agent = last.filter(|(agent, ..)| *agent == one.agent).unwrap_or_else(|| look_up(one.agent));
-            last = Some(of_agent);
-            let (_, may, in_flight, served) = of_agent;
+            // Most calls are not ahead of the first one of their agent.
+            if let Some((first, _, agent)) = &next
+                && *agent == one.agent
+                && (first.until, first.number) < (one.until, one.ticket.0)
+            {
+                continue;
+            }
+            let (may, in_flight, served) = match last {
+                Some((agent, known)) if agent == one.agent => known,
+                _ => look_up(one.agent),
+            };
+            last = Some((one.agent, (may, in_flight, served)));
             let turn = Turn { in_flight, served, until: one.until, number: one.ticket.0 };
             if may && next.is_none_or(|(first, ..)| turn < first) {
                 next = Some((turn, at, one.agent));

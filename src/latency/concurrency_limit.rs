@@ -58,7 +58,7 @@ pub(super) struct Load {
 /// little.
 #[derive(Default)]
 pub(super) struct Baseline {
-    /// The natural logarithm of the time in nanoseconds, with [`WAY`].
+    /// The natural logarithm of the time in seconds, with [`WAY`].
     mean: f64,
     calls: u32,
 }
@@ -107,7 +107,7 @@ impl Baseline {
     /// How much longer than the baseline a call took, as the natural logarithm of the ratio; `None` if too few calls
     /// were seen. A call that `teaches` moves the baseline, and so do the first calls.
     pub(super) fn slowdown(&mut self, took: Duration, teaches: bool) -> Option<f64> {
-        let took = (took.saturating_add(WAY).as_nanos() as f64).ln();
+        let took = took.saturating_add(WAY).as_secs_f64().ln();
         let slowdown = (self.calls >= BASELINE_CALLS_MIN).then_some(took - self.mean);
         if teaches || self.calls < BASELINE_CALLS_MIN {
             self.calls = (self.calls + 1).min(BASELINE_CALLS);

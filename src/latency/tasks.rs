@@ -206,6 +206,14 @@ impl TaskTable {
         self.hasher.hash_one(session)
     }
 
+    /// The hash of a task's id. That of a session is one already.
+    fn hash_of(&self, id: TaskId) -> u64 {
+        match id {
+            TaskId::Session(key) => key,
+            TaskId::Named(_) | TaskId::Trace(_) => self.hash(id),
+        }
+    }
+
     fn hash(&self, value: impl Hash) -> u64 {
         let mut digest = Digest::new(self.seed);
         value.hash(&mut digest);
@@ -214,11 +222,10 @@ impl TaskTable {
 
     /// Adds a call that has ended.
     pub fn record(&self, id: TaskId, call: &TaskCall<'_>, now: Time) {
-        let (hash, tool) = (self.hash(id), self.hash(call.tool));
+        let (hash, tool) = (self.hash_of(id), self.hash(call.tool));
         let Some(part) = self.parts.get(hash as usize % self.parts.len().max(1)) else { return };
         let tokens = if call.is_text { call.bytes / BYTES_PER_TOKEN } else { 0 };
-        let of_tokens =
-            u128::from(tokens) * u128::from(self.settings.price_per_million_tokens) / u128::from(PRICE_UNIT);
+        let of_tokens = price_of(tokens, self.settings.price_per_million_tokens);
         let mut part = locked(part);
         let at = part.place(id, hash, now);
         let task = &mut part.tasks[at];
@@ -234,7 +241,7 @@ impl TaskTable {
             tokens,
             tunnel: call.tunnel,
             upstream: call.upstream,
-            cost: call.price.saturating_add(u64::try_from(of_tokens).unwrap_or(u64::MAX)),
+            cost: call.price.saturating_add(of_tokens),
         };
         task.figures.add(&figures);
         part.total.add(&figures);
@@ -243,7 +250,7 @@ impl TaskTable {
     /// Adds a cancellation by the agent of a task. It is counted here because the end of the cancelled call does not
     /// tell.
     pub fn record_cancelled(&self, id: TaskId, now: Time) {
-        let hash = self.hash(id);
+        let hash = self.hash_of(id);
         let Some(part) = self.parts.get(hash as usize % self.parts.len().max(1)) else { return };
         let mut part = locked(part);
         let at = part.place(id, hash, now);
@@ -330,6 +337,17 @@ impl Task {
         if self.tools_len < TASK_TOOLS_MAX && !self.tools[..self.tools_len].contains(&tool) {
             self.tools[self.tools_len] = tool;
             self.tools_len += 1;
+        }
+    }
+}
+
+/// The price of so many tokens, in millionths of a unit.
+fn price_of(tokens: u64, per_million: u64) -> u64 {
+    match tokens.checked_mul(per_million) {
+        Some(product) => product / PRICE_UNIT,
+        // A division of 128 bits is slow, and almost never needed.
+        None => {
+            u64::try_from(u128::from(tokens) * u128::from(per_million) / u128::from(PRICE_UNIT)).unwrap_or(u64::MAX)
         }
     }
 }

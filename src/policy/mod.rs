@@ -29,13 +29,13 @@ pub use sources::{Asn, Source, SourceKey};
 pub use tools::{
     ANSWER_TOO_LARGE, ANSWER_TOO_LARGE_CODE, ANSWER_TOO_LARGE_MESSAGE, AnswerFilter, AnswerNote, AnswerWithheld,
     AnsweredRequest, Approval, ApprovalCall, ApprovalRecord, ApprovalState, ApprovalTask, ApprovalTaskSaid,
-    ApprovalTicket, Approvals, ApprovedRecord, Asked, BodyKind, COUNTED_MAX, CallFate, CallerFacts, CaseOutcome,
-    CedarCaller, CedarRules, CeilingReached, CountedCaller, Denial, INVENTORY_OTHERS_MAX, INVENTORY_TOOLS_MAX,
-    InventoryMemory, LIST_LEN_MAX, ListFilter, MethodDefault, NotApproved, OfferKind, POLICY_FILE_LEN_MAX, PinMode,
-    PolicyDigest, PolicyFault, QUOTA_STATE_LEN_MAX, QuotaKey, QuotaPermit, QuotaStateError, QuotaTime, Quotas, Reads,
-    RecordedCall, ReplayUnknown, ReplayedCall, RoleSet, RuleId, SanitiseFound, SanitiseKind, Target, ToolApproval,
-    ToolDecision, ToolDigest, ToolHints, ToolInventory, ToolNews, ToolPins, ToolPolicy, ToolRecord, ToolStanding,
-    UndecidedTicket, UnreadableArguments, UnreadableList, UsedApproval, cedar_schema, check_message, read_request,
-    redacted_arguments,
+    ApprovalTicket, Approvals, ApprovedRecord, Asked, BodyKind, CEDAR_ABSENT, COUNTED_MAX, CallFate, CallerFacts,
+    CallerOrigin, CaseOutcome, CedarCaller, CedarRules, CeilingReached, CountedCaller, Denial, INVENTORY_OTHERS_MAX,
+    INVENTORY_TOOLS_MAX, InventoryMemory, LIST_LEN_MAX, ListFilter, MethodDefault, NotApproved, OfferKind,
+    POLICY_FILE_LEN_MAX, PinMode, PolicyDigest, PolicyFault, QUOTA_STATE_LEN_MAX, QuotaKey, QuotaPermit,
+    QuotaStateError, QuotaTime, Quotas, Reads, RecordedCall, ReplayUnknown, ReplayedCall, RoleSet, RuleId,
+    SanitiseFound, SanitiseKind, Target, ToolApproval, ToolDecision, ToolDigest, ToolHints, ToolInventory, ToolNews,
+    ToolPins, ToolPolicy, ToolRecord, ToolStanding, UndecidedTicket, UnreadableArguments, UnreadableList, UsedApproval,
+    cedar_schema, check_message, read_request, redacted_arguments,
 };
 pub use upstreams::{AllowedUpstreams, NotAllowed, private_networks};

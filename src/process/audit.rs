@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::{AuditMode, Config};
+use crate::config::{AuditMode, AuditSync, Config};
 use crate::control::INVENTORY_FILE;
 use crate::control::audit::{AuditWriter, AuditWriterSettings};
 use crate::process::error::RunError;
@@ -36,6 +36,8 @@ pub(super) fn start_audit(config: &Config) -> Result<Option<AuditWriter>, RunErr
         key_file: home.unwrap_or(&dir).join(KEY_FILE),
         dir,
         is_required,
+        is_synced: audit.sync == AuditSync::Data,
+        arguments_len_max: usize::try_from(audit.arguments_max_bytes.0).unwrap_or_default(),
         file_len_max: audit.file_max_bytes.0,
         compress: audit.compress,
         keep_age: DAY * audit.keep_days,

@@ -8,7 +8,7 @@ use crate::control::{EdgeRole, ReloadingAuthority};
 use crate::edge::Seals;
 use crate::process::runtime::AbortOnDrop;
 use crate::process::tls_files::TlsFiles;
-use crate::tls::{Authority, CALLER_LIFE, CertSet, Fingerprint, ReloadingCerts, WallClock, read_chain};
+use crate::tls::{Authority, CALLER_LIFE, CertInfo, CertSet, Fingerprint, ReloadingCerts, WallClock, read_chain};
 
 /// The certificates that an edge presents to agents, to connectors and inside sealed sessions. All of them can be
 /// replaced while the edge runs.
@@ -77,11 +77,12 @@ impl EdgeTlsIdentity {
     /// Renews the edge's certificate for sealed sessions, now and again before it expires.
     pub(super) fn keep_seals_fresh(&self) -> Option<AbortOnDrop> {
         let (authority, seals) = (Arc::clone(self.authority.as_ref()?), Arc::clone(&self.seals));
-        renew_seal_identity(&seals, &authority.current());
+        let certs = Arc::clone(&self.connectors);
+        renew_seal_identity(&seals, &authority.current(), &certs);
         Some(AbortOnDrop(tokio::spawn(async move {
             loop {
                 tokio::time::sleep(CALLER_LIFE / 2).await;
-                renew_seal_identity(&seals, &authority.current());
+                renew_seal_identity(&seals, &authority.current(), &certs);
             }
         })))
     }
@@ -104,9 +105,10 @@ pub(super) fn load_authority(config: &EdgeConfig) -> Result<Option<Authority>, C
     TlsFiles::of_authority(config).map(|files| files.load_authority()).transpose()
 }
 
-/// Issues the edge's certificate for sealed sessions.
-pub(super) fn renew_seal_identity(seals: &Seals, authority: &Authority) {
-    if let Err(error) = seals.identity().renew(authority, WallClock::default().now()) {
+/// Issues the edge's certificate for sealed sessions, with the name by which connectors dial the edge.
+pub(super) fn renew_seal_identity(seals: &Seals, authority: &Authority, connectors: &ReloadingCerts) {
+    let name = connectors.shown().and_then(|cert| CertInfo::of_der(&cert)?.dns_name().map(str::to_owned));
+    if let Err(error) = seals.identity().renew(authority, name.as_deref(), WallClock::default().now()) {
         tracing::error!(%error, "the edge's certificate for sealed sessions cannot be issued");
     }
 }

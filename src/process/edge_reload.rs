@@ -96,9 +96,12 @@ impl EdgeReload {
                 "the authority that certifies connectors was replaced: connectors that the former one certified enrol again with \
                  their next link"
             );
-            renew_seal_identity(&self.identity.seals, &authority);
             current.replace(Arc::new(authority));
             self.serving.edge().replace_connectors_tls(tls);
+        }
+        if let Some(current) = &self.identity.authority {
+            // The authority or the name of the edge may have changed.
+            renew_seal_identity(&self.identity.seals, &current.current(), &self.identity.connectors);
         }
         if let Some(access) = &self.access {
             if let Some(tunnels) = &access.tunnels {

@@ -32,6 +32,8 @@ pub struct AuditLog(Arc<Shared>);
 struct Shared {
     queue: AuditQueue,
     is_required: bool,
+    /// The longest arguments of a call that its line contains, in bytes.
+    arguments_len_max: AtomicUsize,
     /// Whether lines cannot be written at present.
     is_broken: AtomicBool,
     /// Bytes of answers that are held.
@@ -64,7 +66,20 @@ impl AuditLog {
         let (queue, entries) = AuditQueue::new();
         let counters = AuditCounters::default();
         let (is_broken, held) = (AtomicBool::new(false), AtomicUsize::new(0));
-        (AuditLog(Arc::new(Shared { queue, is_required, is_broken, held, counters })), entries)
+        let arguments_len_max = AtomicUsize::new(0);
+        let shared = Shared { queue, is_required, arguments_len_max, is_broken, held, counters };
+        (AuditLog(Arc::new(shared)), entries)
+    }
+
+    /// Has lines contain the arguments of calls that are no longer than this, in bytes.
+    pub fn keep_arguments(&self, len_max: usize) {
+        self.0.arguments_len_max.store(len_max, Ordering::Relaxed);
+    }
+
+    /// The longest arguments of a call that its line contains; 0 if lines contain none.
+    #[must_use]
+    pub fn arguments_len_max(&self) -> usize {
+        self.0.arguments_len_max.load(Ordering::Relaxed)
     }
 
     /// Whether an answer may be sent only after its line is written.

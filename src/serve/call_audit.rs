@@ -7,7 +7,7 @@ use crate::audit::{AuditCallLine, AuditedCaller, AuditedDecision, AuditedPolicy,
 use crate::engine::Core;
 use crate::exchange::{CallFailure, trace_of};
 use crate::latency::{CallPhases, Outcome, Phase};
-use crate::policy::{AnswerNote, ToolDecision};
+use crate::policy::{AnswerNote, ToolDecision, redacted_arguments};
 use crate::serve::audit_log::{AuditLog, AuditReceipt};
 use crate::serve::label::CallLabel;
 use crate::serve::recorded::Answered;
@@ -87,7 +87,10 @@ impl CallAudit {
     pub fn begin(log: Option<&AuditLog>, label: Option<&mut CallLabel>) -> CallAudit {
         let Some(log) = log else { return CallAudit(None) };
         if let Some(label) = label {
-            label.hash_arguments();
+            match log.arguments_len_max() {
+                0 => label.hash_arguments(),
+                len_max => label.keep_arguments(len_max),
+            }
         }
         let (scan, events, written, receipt) = Default::default();
         CallAudit(Some(Box::new(Kept { log: log.clone(), scan, events, bytes: 0, written, receipt })))
@@ -121,7 +124,10 @@ impl CallAudit {
         kept.bytes += bytes.len() as u64;
         match is_event_stream {
             false => kept.scan.feed(bytes),
-            true => bytes.iter().filter(|byte| kept.events.has(**byte)).for_each(|byte| kept.scan.feed(&[*byte])),
+            true => {
+                let Kept { scan, events, .. } = &mut **kept;
+                events.feed(bytes, |data| scan.feed(data));
+            }
         }
     }
 
@@ -249,6 +255,7 @@ fn with_label(line: AuditCallLine<'_>, label: Option<&mut CallLabel>) -> Vec<u8>
     let name = label.call().target().map(str::to_owned);
     let trace = line.trace.clone().or_else(|| label.trace().map(|trace| trace.to_string()));
     let arguments = label.arguments_hash().map(|(len, hash)| (len, LineHash(hash)));
+    let content = label.kept_arguments().and_then(redacted_arguments);
     let (method, id) = (method.unwrap_or(kind.name()), label.rpc_id());
     let governed = label.policy_decision();
     let decided = governed.and_then(|(_, decision)| decision);
@@ -271,9 +278,11 @@ fn with_label(line: AuditCallLine<'_>, label: Option<&mut CallLabel>) -> Vec<u8>
         proof: identity.proof.name(),
         forwarded: identity.forwarded_by().zip(identity.forwarded_proof()),
     });
+    let proven_edge = label.edge_identity().map(|edge| (&*edge.subject, edge.issuer.as_deref().unwrap_or_default()));
     let found = found_in(label.answer_note());
-    AuditCallLine { method, name: name.as_deref(), id, trace, arguments, caller, decision, policy, found, ..line }
-        .body()
+    let name = name.as_deref();
+    let line = AuditCallLine { method, name, id, trace, arguments, content, ..line };
+    AuditCallLine { caller, proven_edge, decision, policy, found, ..line }.body()
 }
 
 #[cfg(test)]

@@ -20,8 +20,8 @@ pub struct CallGuard {
     permit: Cell<Option<Permit>>,
     /// Whether the call is a probe of a breaker.
     pub is_probe: bool,
-    /// The label of the call, once it is known.
-    label: Option<LabelId>,
+    /// The label that was looked up last: that of this call, or of an earlier one, which often has the same.
+    label: Cell<Option<LabelId>>,
 }
 
 /// A call that a breaker refused.
@@ -63,7 +63,6 @@ impl CallGuard {
         self.deadline.begin(terms);
         self.permit.set(None);
         self.is_probe = false;
-        self.label = None;
     }
 
     /// Continues a call that has [begun](CallGuard::begin), now that its label is known.
@@ -82,8 +81,7 @@ impl CallGuard {
         if !may_have_answer(call) {
             return Ok(());
         }
-        let label = recorder.label(route, call.method().unwrap_or_default(), call.tool().unwrap_or_default());
-        self.label = Some(label);
+        let label = self.label_of(route, call.method().unwrap_or_default(), call.tool().unwrap_or_default(), recorder);
         let mut patience = 1;
         if let Some(breakers) = recorder.breakers(label)
             && (breaker.is_enforced() || breakers.is_forced_open())
@@ -104,10 +102,12 @@ impl CallGuard {
         Ok(())
     }
 
-    /// The label of a call that has ended. If the label was needed at the start, it was looked up then.
+    /// The label of a call with these names. It is looked up unless the last one had the same names.
     pub fn label_of(&self, route: &str, method: &str, tool: &str, recorder: &mut Recorder) -> LabelId {
-        let known = self.label.filter(|label| recorder.has_names(*label, route, method, tool));
-        known.unwrap_or_else(|| recorder.label(route, method, tool))
+        let known = self.label.get().filter(|label| recorder.has_names(*label, route, method, tool));
+        let label = known.unwrap_or_else(|| recorder.label(route, method, tool));
+        self.label.set(Some(label));
+        label
     }
 
     /// Ends the call `now`: its duration is learned and its breakers are updated. Returns its deadline, if it had one,

@@ -35,6 +35,8 @@ pub struct CallerTokens {
 pub struct ProvenCaller {
     /// The caller's identity; none if it presented a static key of the route's policy, or nothing on a route that requires nothing.
     pub(super) identity: Option<Arc<AgentIdentity>>,
+    /// The identity of the edge, if its route asks for the edge's certificate.
+    pub(super) edge: Option<Arc<AgentIdentity>>,
     /// The authentication settings of its route.
     pub(super) auth: Arc<RouteAuth>,
     /// The caller's identity, signed for the server, if the route is configured to send it.
@@ -60,6 +62,8 @@ pub struct CallerConnection<'a> {
     pub address: Option<IpAddr>,
     /// Whether it is the connection of an edge, which may say who calls.
     pub is_edges: bool,
+    /// The certificates that this edge has shown in its inner TLS session, and when, since 1970.
+    pub edge: Option<(&'a ShownCertificates, Duration)>,
 }
 
 /// Why a request is not forwarded, or not yet.
@@ -99,6 +103,11 @@ impl CallerTokens {
         }
         let terms = auth.terms();
         let verified = &mut *self.verified.borrow_mut();
+        let edge = auth.asks_for_edge_certificate().then(|| {
+            let (shown, at) = connection.edge.ok_or(TokenRefusal::NoEdgeCertificate)?;
+            verified.identify_edge(auth, shown, (at, now))
+        });
+        let edge = edge.transpose().map_err(CallerStop::Refused)?;
         let shown = certificate_for(auth, connection.certificate).map_err(CallerStop::Refused)?;
         let of_certificate = shown.map(|shown| verified.identify_by_certificate(auth, shown, now)).transpose();
         let of_certificate = of_certificate.map_err(CallerStop::Refused)?;
@@ -155,7 +164,8 @@ impl CallerTokens {
         if !owner.may_send(&terms.resource, head, at) {
             return Err(CallerStop::Refused(TokenRefusal::OtherSession));
         }
-        Ok(ProvenCaller { identity, auth: Arc::clone(auth), signed, exchanged: None, forwarded, address, owner, until })
+        let (auth, exchanged) = (Arc::clone(auth), None);
+        Ok(ProvenCaller { identity, edge, auth, signed, exchanged, forwarded, address, owner, until })
     }
 }
 
@@ -307,10 +317,16 @@ pub fn is_unexchanged(refusal: TokenRefusal) -> bool {
     matches!(refusal, Awaits(Awaited::Exchange(_)) | ExchangeRefused | NoExchange)
 }
 
-/// Whether a caller is refused because of what an edge says about it, or does not say.
+/// Whether a caller is refused because of its edge: for what that says about it or does not say, or for its certificate.
 #[must_use]
 pub fn is_edge_identity_refused(refusal: TokenRefusal) -> bool {
-    matches!(refusal, TokenRefusal::NoForwarded | TokenRefusal::Forwarded(_))
+    matches!(
+        refusal,
+        TokenRefusal::NoForwarded
+            | TokenRefusal::Forwarded(_)
+            | TokenRefusal::NoEdgeCertificate
+            | TokenRefusal::EdgeCertificate(_)
+    )
 }
 
 /// The answer for a refused caller that no longer waits for its issuer.
@@ -334,10 +350,12 @@ pub fn caller_denied(auth: &RouteAuth, refusal: TokenRefusal) -> ToolDenied {
         TokenRefusal::NoForwarded => CallerRefused::NoEdgeIdentity,
         TokenRefusal::Forwarded(_) => CallerRefused::EdgeIdentity,
         TokenRefusal::Unforwardable => CallerRefused::LongIdentity,
+        TokenRefusal::NoEdgeCertificate => CallerRefused::NoEdgeCertificate,
+        TokenRefusal::EdgeCertificate(_) => CallerRefused::EdgeCertificate,
     };
     let denied = ToolDenied::of_caller(refused, auth.challenge(refusal));
     match refusal {
-        TokenRefusal::Certificate(why) => denied.because(&why),
+        TokenRefusal::Certificate(why) | TokenRefusal::EdgeCertificate(why) => denied.because(&why),
         TokenRefusal::Forwarded(why) => denied.because(&why),
         _ => denied,
     }

@@ -8,8 +8,9 @@ use crate::identity::RouteAuth;
 use crate::latency::PolicyMark;
 use crate::policy::{
     AgentIdentity, AnswerFilter, AnswerNote, AnsweredRequest, ApprovalTask, ApprovalTicket, Asked, BodyKind,
-    CallerFacts, CedarCaller, CountedCaller, Denial, ListFilter, PolicyDigest, QuotaPermit, QuotaTime, Reads, RoleSet,
-    SanitiseFound, ToolDecision, ToolPolicy, UnreadableArguments, UsedApproval, check_message, read_request,
+    CallerFacts, CallerOrigin, CedarCaller, CountedCaller, Denial, ListFilter, PolicyDigest, QuotaPermit, QuotaTime,
+    Reads, RoleSet, SanitiseFound, ToolDecision, ToolPolicy, UnreadableArguments, UsedApproval, check_message,
+    read_request,
 };
 use crate::serve::caller_tokens::{ProvenCaller, bearer};
 use crate::serve::read_ahead::ReadAhead;
@@ -84,7 +85,8 @@ impl Governed {
         let Governing { policy, address, time } = *governing;
         let key = bearer(head).and_then(|bearer| policy.key_of(bearer)).cloned();
         let identity = key.as_ref().or(caller.and_then(|caller| caller.identity.as_deref()));
-        let roles = policy.roles_of(address, identity);
+        let edge = caller.and_then(|caller| caller.edge.as_deref()).map(|edge| &*edge.subject);
+        let roles = policy.roles_of(CallerOrigin { address, edge }, identity);
         Governed {
             policy: Arc::clone(policy),
             roles,

@@ -124,6 +124,12 @@ impl CallLabel {
         of_token.or_else(|| self.governed.as_ref()?.key_owner())
     }
 
+    /// The identity of the edge, if its certificate was asked for.
+    #[must_use]
+    pub fn edge_identity(&self) -> Option<&AgentIdentity> {
+        self.caller.as_ref()?.edge.as_deref()
+    }
+
     /// Makes a policy decide the request with this head before it is forwarded.
     pub(super) fn govern(&mut self, governing: &Governing<'_>, head: &RequestHead) {
         self.peek.be_strict();
@@ -257,6 +263,17 @@ impl CallLabel {
     /// Computes the SHA-256 of the call's arguments while they pass.
     pub fn hash_arguments(&mut self) {
         self.peek.hash_arguments();
+    }
+
+    /// Also keeps the arguments, if they are no longer than this.
+    pub fn keep_arguments(&mut self, len_max: usize) {
+        self.peek.keep_arguments(len_max);
+    }
+
+    /// The arguments as JSON text without white space, if they were kept and all of them passed.
+    #[must_use]
+    pub fn kept_arguments(&self) -> Option<&str> {
+        std::str::from_utf8(self.peek.kept_arguments()?).ok()
     }
 
     /// The length and SHA-256 of the arguments as JSON text without white space, if that was requested and all of them

@@ -176,10 +176,14 @@ pub trait Request {
     /// Answers a request whose body is malformed. A connection of HTTP/1.1 must be closed afterwards.
     fn refuse_body(&mut self, error: BodyError) -> impl Future<Output = ()> {
         async move {
+            if error.rpc_code().is_some() {
+                self.learn_id(None).await;
+            }
+            let rpc_id = self.context().rpc_id().map(str::to_owned);
             let timing = own_timing_of(self);
             let append = [(SERVER_TIMING, &timing[..])];
             self.context_mut().drop_read_ahead();
-            self.respond(|cors, out| error.write_answer(cors, &append, out)).await;
+            self.respond(|cors, out| error.write_answer(rpc_id.as_deref(), cors, &append, out)).await;
         }
     }
 

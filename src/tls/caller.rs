@@ -31,14 +31,18 @@ pub const CALLER_LIFE: Duration = Duration::from_secs(24 * 3600);
 pub struct CallerIdentity(RwLock<Option<Arc<CertifiedKey>>>);
 
 impl CallerIdentity {
-    /// Creates a key and a certificate of this authority, and shows the certificate from now on.
+    /// Creates a key and a certificate of this authority, and shows the certificate from now on. `name` is the DNS name of the
+    /// edge, if it has one.
     ///
     /// # Errors
     ///
-    /// If the operating system provides no random bytes.
-    pub fn renew(&self, authority: &Authority, now: UnixTime) -> Result<(), CertError> {
+    /// If the name is not valid, or the operating system provides no random bytes.
+    pub fn renew(&self, authority: &Authority, name: Option<&str>, now: UnixTime) -> Result<(), CertError> {
         let mut params = params_until("adit edge", now, CALLER_LIFE);
         params.subject_alt_names = vec![SanType::URI(Ia5String::try_from(EDGE_URI).map_err(failed)?)];
+        if let Some(name) = name {
+            params.subject_alt_names.push(SanType::DnsName(Ia5String::try_from(name).map_err(failed)?));
+        }
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
@@ -163,7 +167,7 @@ mod tests {
     fn shown(authority: &Authority, now: UnixTime) -> CertificateDer<'static> {
         let identity = CallerIdentity::default();
         assert!(!identity.has_certs());
-        identity.renew(authority, now).unwrap();
+        identity.renew(authority, Some("edge.test"), now).unwrap();
         identity.key().unwrap().cert[0].clone()
     }
 

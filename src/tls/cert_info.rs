@@ -38,6 +38,13 @@ impl CertInfo {
         read(cert).map_err(|cause| CertError::BadCertificate { file: file.to_owned(), cause })
     }
 
+    /// The first of its DNS names that is no wildcard.
+    #[must_use]
+    pub fn dns_name(&self) -> Option<&str> {
+        let is_dns = |name: &&String| !name.starts_with('*') && name.parse::<std::net::IpAddr>().is_err();
+        self.names.iter().find(is_dns).map(String::as_str)
+    }
+
     /// The seconds until it expires; negative once it has.
     #[must_use]
     pub fn expires_in_s(&self, now: UnixTime) -> i64 {
@@ -106,6 +113,9 @@ mod tests {
         let pem = authority.issue(&names).unwrap().cert_pem;
         let info = CertInfo::of_der(&CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
         assert_eq!(info.names, names);
+        assert_eq!(info.dns_name(), Some("edge.test"));
+        let nameless = CertInfo { names: vec!["*.edge.test".to_owned(), "::1".to_owned()], ..info.clone() };
+        assert_eq!(nameless.dns_name(), None);
         assert!(info.issuer.contains("the test's own"));
         assert!(info.not_before_unix_s < info.not_after_unix_s);
         assert_eq!(CertInfo::of_pem(("edge.pem", pem.as_bytes())).unwrap(), info);

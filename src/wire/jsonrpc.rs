@@ -178,9 +178,21 @@ impl Peek {
         self.seen & Key::Arguments.bit() != 0 && !self.in_arguments && self.is_whole()
     }
 
-    /// Computes the SHA-256 of the next message's arguments, which are not kept. Off after [`Peek::clear`].
+    /// Computes the SHA-256 of the next message's arguments. Off after [`Peek::clear`].
     pub fn hash_arguments(&mut self) {
         self.arguments_hash.get_or_insert_default();
+    }
+
+    /// Computes the SHA-256 of the next message's arguments, and keeps them if they are no longer than this. Off after
+    /// [`Peek::clear`].
+    pub fn keep_arguments(&mut self, len_max: usize) {
+        self.arguments_hash.get_or_insert_default().keep(len_max);
+    }
+
+    /// `params.arguments` as JSON text without white space, if they were kept and read to their end.
+    #[must_use]
+    pub fn kept_arguments(&self) -> Option<&[u8]> {
+        self.arguments_hash.as_deref().filter(|_| self.has_whole_arguments())?.text()
     }
 
     /// The length and SHA-256 of `params.arguments` as JSON text without white space, if they were read to their end.

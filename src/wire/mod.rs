@@ -26,4 +26,5 @@ pub use answer_scan::{AnswerSays, AnswerScan};
 pub use answer_stream::AnswerStream;
 pub use method_scan::MethodScan;
 pub use refusal::RegistrationRefusal;
+pub(crate) use scan::text_stop;
 pub use utf8::Utf8Check;

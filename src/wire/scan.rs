@@ -44,7 +44,7 @@ pub(in crate::wire) fn first_control(text: &[u8]) -> Option<usize> {
 }
 
 /// The position of the first byte that ends a JSON text or is not plain: a quote, a backslash, or one below 0x20.
-pub(in crate::wire) fn text_stop(text: &[u8]) -> Option<usize> {
+pub(crate) fn text_stop(text: &[u8]) -> Option<usize> {
     let is_stop = |byte: &u8| matches!(byte, b'"' | b'\\' | ..0x20);
     let (short, long) = text.split_at(text.len().min(SHORT));
     let (words, rest) = short.as_chunks::<WORD>();

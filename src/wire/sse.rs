@@ -110,6 +110,25 @@ impl Default for Line {
 impl EventData {
     const FIELD: &[u8] = b"data:";
 
+    /// Processes the next bytes; calls `found` with each piece of the data.
+    pub fn feed(&mut self, bytes: &[u8], mut found: impl FnMut(&[u8])) {
+        let mut rest = bytes;
+        while let [byte, behind @ ..] = rest {
+            if matches!(self.line, Line::Data) {
+                // The rest of the line is data.
+                let (data, behind) = rest.split_at(memchr2(b'\n', b'\r', rest).unwrap_or(rest.len()));
+                found(data);
+                let [_, behind @ ..] = behind else { return };
+                (self.line, rest) = (Line::default(), behind);
+            } else {
+                if self.has(*byte) {
+                    found(&rest[..1]);
+                }
+                rest = behind;
+            }
+        }
+    }
+
     /// Processes the next byte; returns whether it belongs to the data.
     pub fn has(&mut self, byte: u8) -> bool {
         self.line = match self.line {
@@ -173,6 +192,12 @@ mod tests {
             let mut line = EventData::default();
             let found: Vec<u8> = stream.iter().copied().filter(|byte| line.has(*byte)).collect();
             assert_eq!(found, data, "{}", stream.escape_ascii());
+            for at in 0..=stream.len() {
+                let (mut line, mut found) = (EventData::default(), Vec::new());
+                let (start, rest) = stream.split_at(at);
+                [start, rest].into_iter().for_each(|piece| line.feed(piece, |data| found.extend_from_slice(data)));
+                assert_eq!(found, data, "{} cut at {at}", stream.escape_ascii());
+            }
         }
     }
 

@@ -11,38 +11,45 @@ use adit::engine::ladder::DriverChoice;
 use adit::policy::ToolPolicy;
 
 use crate::counting::count_in;
-use crate::support::{Tunnel, call_with};
+use crate::support::{Agent, Tunnel, call_with};
 
 const SESSION: &str = "Mcp-Session-Id: the-session\r\n";
 const TIMEOUT: &str = "X-Request-Timeout: 60\r\n";
 const TRACE: &str = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n";
+/// A stream that carries all calls comes to its first credit after about 2,000 of them.
+const STREAM_WARM: u32 = 1_700;
+/// Calls after a change, before any is counted.
+const CASE_WARM: u32 = 300;
+/// Calls that are counted in each case.
+const COUNTED: u32 = 1_000;
 
 #[test]
-fn a_call_allocates_nothing_on_a_core() {
-    for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
-        for (traffic, fields) in Traffic::ALL.map(|traffic| (traffic, "")).into_iter().chain([
-            (Traffic::Plain, SESSION),
-            (Traffic::Plain, TRACE),
-            (Traffic::Passthrough, TRACE),
-        ]) {
-            let (counted, calls) = allocations_of_warm_calls(driver, traffic, fields, GuardMode::Observe);
-            assert_eq!(counted, 0, "{driver:?}, {traffic}, {fields:?}: allocations in {calls} calls");
-        }
-    }
+fn a_plain_call_allocates_nothing_on_a_core() {
+    allocates_nothing(Traffic::Plain, &["", SESSION, TRACE], &[TIMEOUT, "", SESSION, TRACE]);
 }
 
 #[test]
-fn a_call_whose_guards_are_all_enforced_allocates_nothing_on_a_core() {
+fn a_resealed_call_allocates_nothing_on_a_core() {
+    allocates_nothing(Traffic::Resealed, &[""], &[TIMEOUT]);
+}
+
+#[test]
+fn a_call_that_is_passed_through_allocates_nothing_on_a_core() {
+    allocates_nothing(Traffic::Passthrough, &["", TRACE], &[TIMEOUT, TRACE]);
+}
+
+/// Tries these fields with guards that observe, and those with guards that are all enforced.
+fn allocates_nothing(traffic: Traffic, observed: &[&str], enforced: &[&str]) {
     for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
-        for (traffic, fields) in Traffic::ALL.map(|traffic| (traffic, TIMEOUT)).into_iter().chain([
-            (Traffic::Plain, ""),
-            (Traffic::Plain, SESSION),
-            (Traffic::Plain, TRACE),
-            (Traffic::Passthrough, TRACE),
-        ]) {
-            let (counted, calls) = allocations_of_warm_calls(driver, traffic, fields, GuardMode::Enforce);
-            assert_eq!(counted, 0, "{driver:?}, {traffic}, {fields:?}: allocations in {calls} calls");
+        let mut warm = WarmTunnel::start(driver, traffic);
+        for (mode, all) in [(GuardMode::Observe, observed), (GuardMode::Enforce, enforced)] {
+            warm.tunnel.set_guards(mode);
+            for fields in all {
+                let counted = warm.allocations_of_calls(fields);
+                assert_eq!(counted, 0, "{driver:?}, {traffic}, {mode:?}, {fields:?}: allocations in {COUNTED} calls");
+            }
         }
+        warm.end();
     }
 }
 
@@ -56,36 +63,44 @@ fn a_call_that_rules_of_lists_allow_allocates_nothing_on_a_core() {
         for (traffic, at_edge) in
             Traffic::ALL.map(|traffic| (traffic, false)).into_iter().chain([(Traffic::Plain, true)])
         {
-            let govern = |tunnel: &Tunnel| tunnel.govern(at_edge, &policy);
-            let (counted, calls) = allocations_of_calls_through(driver, traffic, "", govern);
-            assert_eq!(counted, 0, "{driver:?}, {traffic}, at_edge={at_edge}: allocations in {calls} calls");
+            let mut warm = WarmTunnel::start(driver, traffic);
+            warm.tunnel.govern(at_edge, &policy);
+            let counted = warm.allocations_of_calls("");
+            assert_eq!(counted, 0, "{driver:?}, {traffic}, at_edge={at_edge}: allocations in {COUNTED} calls");
+            warm.end();
         }
     }
 }
 
-fn allocations_of_warm_calls(driver: DriverChoice, traffic: Traffic, fields: &str, mode: GuardMode) -> (u64, u32) {
-    allocations_of_calls_through(driver, traffic, fields, |tunnel| tunnel.set_guards(mode))
+/// A tunnel whose stream has carried many calls, and an agent.
+struct WarmTunnel {
+    tunnel: Tunnel,
+    agent: Agent,
+    on_core: &'static AtomicU64,
 }
 
-fn allocations_of_calls_through(
-    driver: DriverChoice,
-    traffic: Traffic,
-    fields: &str,
-    set_up: impl Fn(&Tunnel),
-) -> (u64, u32) {
-    // Leaked, as a thread that ends may still count in it.
-    let on_core: &'static AtomicU64 = Box::leak(Box::default());
-    let tunnel = Tunnel::start(driver, traffic, 1, 0, move || count_in(on_core));
-    set_up(&tunnel);
-    let mut agent = tunnel.agent();
-    // A stream that carries all calls comes to its first credit after about 2,000 of them.
-    let warm = if traffic == Traffic::Plain { 300 } else { 2_000 };
-    (0..warm).for_each(|_| call_with(&mut agent, fields));
-    let before = on_core.load(Ordering::Relaxed);
-    let calls = 1000;
-    (0..calls).for_each(|_| call_with(&mut agent, fields));
-    let counted = on_core.load(Ordering::Relaxed) - before;
-    drop(agent);
-    tunnel.end();
-    (counted, calls)
+impl WarmTunnel {
+    fn start(driver: DriverChoice, traffic: Traffic) -> WarmTunnel {
+        // Leaked, as a thread that ends may still count in it.
+        let on_core: &'static AtomicU64 = Box::leak(Box::default());
+        let tunnel = Tunnel::start(driver, traffic, 1, 0, move || count_in(on_core));
+        let mut agent = tunnel.agent();
+        if traffic != Traffic::Plain {
+            (0..STREAM_WARM).for_each(|_| call_with(&mut agent, ""));
+        }
+        WarmTunnel { tunnel, agent, on_core }
+    }
+
+    /// What is asked for on the core in so many calls, after others of the same kind.
+    fn allocations_of_calls(&mut self, fields: &str) -> u64 {
+        (0..CASE_WARM).for_each(|_| call_with(&mut self.agent, fields));
+        let before = self.on_core.load(Ordering::Relaxed);
+        (0..COUNTED).for_each(|_| call_with(&mut self.agent, fields));
+        self.on_core.load(Ordering::Relaxed) - before
+    }
+
+    fn end(self) {
+        drop(self.agent);
+        self.tunnel.end();
+    }
 }

@@ -59,9 +59,9 @@ impl Program {
         line.trim_end().to_owned()
     }
 
-    /// How a call of the tool `work` ends.
-    fn call(&mut self, ms: u32) -> Value {
-        writeln!(self.input, "{ms}").expect("it reads");
+    /// How a call of the tool `work` ends, or of one with another name.
+    fn call(&mut self, line: impl std::fmt::Display) -> Value {
+        writeln!(self.input, "{line}").expect("it reads");
         serde_json::from_str(&self.line()).expect("it is JSON")
     }
 }
@@ -84,19 +84,19 @@ pub(crate) fn server() -> (Program, SocketAddr) {
     (server, SocketAddr::from(([127, 0, 0, 1], port)))
 }
 
-/// A client of that kind, connected through the tunnel.
-fn client(kind: &str, tunnel: &Tunnel) -> Program {
-    let (set_up, url) = (SetUp::get(), format!("http://{HOST}:{}/mcp", tunnel.agents.port()));
-    let mut client = match kind {
-        "typescript-sdk" => {
-            let mut command = Command::new(&set_up.node);
-            command.arg(file("client.mjs")).arg(&set_up.packages).arg(url);
-            Program::start(&mut command)
-        }
-        kind => Program::start(Command::new(&set_up.python).arg(file("client.py")).args([kind, &url])),
-    };
+/// A client of that kind, which is not connected yet.
+fn client(kind: &str) -> Program {
+    let set_up = SetUp::get();
+    match kind {
+        "typescript-sdk" => Program::start(Command::new(&set_up.node).arg(file("client.mjs")).arg(&set_up.packages)),
+        kind => Program::start(Command::new(&set_up.python).arg(file("client.py")).arg(kind)),
+    }
+}
+
+/// Connects a client through the tunnel. An earlier connection stays open.
+fn connect(client: &mut Program, tunnel: &Tunnel) {
+    writeln!(client.input, "http://{HOST}:{}/mcp", tunnel.agents.port()).expect("it reads");
     assert_eq!(client.line(), "connected");
-    client
 }
 
 /// Agents whose calls last until they are dropped, as many as it takes for the link to be full. Streams of the client that is tried
@@ -147,7 +147,7 @@ fn tunnel_to(server: SocketAddr, settings: &str, tables: &str) -> Tunnel {
 }
 
 /// What a client tells of the errors for a deadline, for an open breaker, and for a tunnel that is full.
-fn errors_of(kind: &str, tunnel: &Tunnel, mut client: Program) -> [Value; 3] {
+fn errors_of(kind: &str, tunnel: &Tunnel, client: &mut Program) -> [Value; 3] {
     for _ in 0..TAUGHT {
         assert_eq!(client.call(QUICK_MS)["result"], "done", "{kind}");
     }
@@ -163,7 +163,7 @@ fn errors_of(kind: &str, tunnel: &Tunnel, mut client: Program) -> [Value; 3] {
 }
 
 /// What a client tells of the errors for its own time, and for a server that works on as many calls as it can.
-fn limits_of(kind: &str, tunnel: &Tunnel, mut client: Program) -> [Value; 2] {
+fn limits_of(kind: &str, tunnel: &Tunnel, client: &mut Program) -> [Value; 2] {
     assert_eq!(client.call(QUICK_MS)["result"], "done", "{kind}");
     let held = hold(tunnel);
     let overload = client.call(QUICK_MS);
@@ -194,18 +194,32 @@ fn clients_of_the_sdks_raise_their_own_errors_with_the_sentence_of_adit() {
     let (_server, address) = server();
     let kinds = ["python-sdk", "fastmcp", "openai-agents", "typescript-sdk"];
     // No call waits for a program that starts.
-    let connected = |settings: &'static str, tables: &'static str| {
-        at_once(kinds.map(|kind| {
+    let connected = |clients: [(&'static str, Program); 4], settings: &'static str, tables: &'static str| {
+        at_once(clients.map(|(kind, mut client)| {
             move || {
                 let tunnel = tunnel_to(address, settings, tables);
-                let client = client(kind, &tunnel);
+                connect(&mut client, &tunnel);
                 (kind, tunnel, client)
             }
         }))
     };
-    let told = at_once(connected(SETTINGS, "").map(|(kind, tunnel, client)| move || errors_of(kind, &tunnel, client)));
-    let limits = connected(LIMITS, CLIENT_TIMEOUT);
-    let limited = at_once(limits.map(|(kind, tunnel, client)| move || limits_of(kind, &tunnel, client)));
+    let clients = connected(kinds.map(|kind| (kind, client(kind))), SETTINGS, "");
+    let told = at_once(
+        clients
+            .map(|(kind, tunnel, mut client)| move || (errors_of(kind, &tunnel, &mut client), tunnel, (kind, client))),
+    );
+    // The first connections last, so that no client is busy with the loss of one.
+    let mut tunnels = Vec::new();
+    let (told, clients): (Vec<_>, Vec<_>) = told
+        .into_iter()
+        .map(|(told, tunnel, client)| {
+            tunnels.push(tunnel);
+            (told, client)
+        })
+        .unzip();
+    let clients = clients.try_into().unwrap_or_else(|_| unreachable!("there are as many as before"));
+    let limits = connected(clients, LIMITS, CLIENT_TIMEOUT);
+    let limited = at_once(limits.map(|(kind, tunnel, mut client)| move || limits_of(kind, &tunnel, &mut client)));
     for ((kind, told), limited) in kinds.iter().zip(told).zip(limited) {
         for ((code, sentence), said) in ERRORS.into_iter().zip(told.iter().chain(&limited)) {
             let message = said["message"].as_str().unwrap_or_default();
@@ -230,5 +244,38 @@ fn clients_of_the_sdks_raise_their_own_errors_with_the_sentence_of_adit() {
                 assert_eq!(said["model"], "An error occurred while running the tool. Please try again.");
             }
         }
+    }
+}
+
+/// The clients compare each result with the schema that the server has listed for it.
+const CHANGES: &str = "[sanitise]\nsecrets = 'redact'\n\
+                       [[rule]]\nname = 'rows'\neffect = 'allow'\ntools = ['rows']\nanswer_rows_max = 3\nanswer_rows_at = '/rows'\n\
+                       answer_over = 'cut'\n[[rule]]\neffect = 'allow'\ntools = ['*']\n";
+
+#[test]
+fn clients_of_the_sdks_that_check_schemas_accept_what_a_policy_has_changed() {
+    let (_server, address) = server();
+    let tables = format!("[[host]]\nhost = '{HOST}'\npolicy_file = 'policy.toml'\n");
+    let mut tunnel = Tunnel::prepared("plain", HOST, 20_000, "", &tables);
+    adit::private::write(&tunnel.file("policy.toml"), CHANGES.as_bytes()).unwrap();
+    tunnel.run_edge();
+    tunnel.connect(HOST, address);
+    for kind in ["python-sdk", "typescript-sdk"] {
+        let mut client = client(kind);
+        connect(&mut client, &tunnel);
+        let note = client.call("note");
+        assert_eq!(note["structuredContent"]["note"], "it is [redacted:secret]", "{kind}: {note}");
+        let rows = client.call("rows");
+        assert_eq!(rows["structuredContent"]["rows"], serde_json::json!([0, 1, 2]), "{kind}: {rows}");
+        assert!(rows.to_string().contains("97 of 100 rows at \\\"/rows\\\" are left out"), "{kind}: {rows}");
+        for said in [note, rows] {
+            assert_ne!(said["isError"], true, "{kind}: {said}");
+        }
+        // With its placeholder the key would not fit its pattern. Both clients refuse a result that has no structured content and no
+        // error.
+        let key = client.call("key");
+        assert!(key["structuredContent"].is_null() && key["isError"] == true, "{kind}: {key}");
+        assert!(key.to_string().contains("does not fit the output schema of the tool"), "{kind}: {key}");
+        assert!(!key.to_string().contains("AKIA"), "{kind}: {key}");
     }
 }

@@ -102,8 +102,23 @@ fn the_python_session_prints_the_same_through_the_tunnel() {
     assert_eq!(python_session(&authority), python_directly());
 }
 
+/// The same, re-encrypted towards the connector, which looks at every message: its policy allows everything, it keeps an inventory, and
+/// it writes each call to its audit log before the answer leaves.
+fn through_a_governed_tunnel() -> (Fixture, Tunnel, String) {
+    let fixture = Fixture::start();
+    let mut tunnel = Tunnel::without_connector("resealed", HOST, 20_000, "");
+    adit::private::write(&tunnel.file("policy.toml"), b"[[rule]]\nname = 'all'\neffect = 'allow'\n").unwrap();
+    tunnel.connect_routes(&format!(
+        "[audit]\nmode = 'required'\n\
+         [[route]]\nhost = '{HOST}'\nupstream = 'http://{}'\npin = 'warn'\npolicy_file = 'policy.toml'\n",
+        fixture.address
+    ));
+    let authority = format!("{HOST}:{}", tunnel.agents.port());
+    (fixture, tunnel, authority)
+}
+
 fn assert_same_over_http_2(revision: Revision) {
-    let (_fixture, _tunnel, authority) = through_the_tunnel();
+    let (_fixture, _tunnel, authority) = through_a_governed_tunnel();
     let through = suite::run_over(Version::Http2, &authority, revision);
     through.assert_required(revision);
     assert_eq!(directly(revision).differences(&through), Vec::<String>::new());
@@ -112,18 +127,18 @@ fn assert_same_over_http_2(revision: Revision) {
 }
 
 #[test]
-fn every_check_of_2025_11_25_comes_out_the_same_over_http_2() {
+fn every_check_of_2025_11_25_comes_out_the_same_over_http_2_through_a_governed_tunnel() {
     assert_same_over_http_2(Revision::V2025_11_25);
 }
 
 #[test]
-fn every_check_of_2026_07_28_comes_out_the_same_over_http_2() {
+fn every_check_of_2026_07_28_comes_out_the_same_over_http_2_through_a_governed_tunnel() {
     assert_same_over_http_2(Revision::V2026_07_28);
 }
 
 #[test]
-fn the_python_session_prints_the_same_over_http_2() {
-    let (_fixture, _tunnel, authority) = through_the_tunnel();
+fn the_python_session_prints_the_same_over_http_2_through_a_governed_tunnel() {
+    let (_fixture, _tunnel, authority) = through_a_governed_tunnel();
     assert_eq!(python_session_with(&authority, &["--http2"]), python_directly());
 }
 

@@ -1,6 +1,8 @@
 //! Cores on both real drivers: what tasks see of sockets, timers and other cores.
 
+use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
 use std::time::Duration;
 
 use adit::base::{CoreId, Rng};
@@ -94,6 +96,37 @@ fn more_than_any_buffer_goes_both_ways_at_once() {
         .await;
         assert!(got == expect_down);
         far.await;
+        drop(a);
+        settled(&core).await;
+    });
+}
+
+#[test]
+fn what_follows_a_send_runs_after_it_has_left_and_before_its_receiver() {
+    on_both(|core| async move {
+        let (a, b) = pair(&core).await;
+        let order: Rc<RefCell<Vec<&str>>> = Rc::default();
+        let received = Rc::clone(&order);
+        let far = core.spawn_held(async move {
+            b.recv().await.unwrap();
+            received.borrow_mut().push("received");
+        });
+        // The far task waits for the bytes by now, and nothing else is ready.
+        core.sleep(Duration::from_millis(1)).await;
+        let mut lease = core.pool().lease_for(1).await;
+        lease.append(b"x");
+        a.send(lease).unwrap();
+        assert!(poll_once(a.flushed()).await.is_none(), "nothing is sent within a task");
+        core.after_sends().await;
+        assert!(poll_once(a.flushed()).await.is_some(), "it was sent in the meantime");
+        order.borrow_mut().push("sent");
+        far.await;
+        assert_eq!(*order.borrow(), ["sent", "received"]);
+        let busy = [(); 3].map(|()| core.spawn_held(async {}));
+        assert!(poll_once(core.after_sends()).await.is_some(), "a busy core does not wait");
+        for task in busy {
+            task.await;
+        }
         drop(a);
         settled(&core).await;
     });

@@ -1,13 +1,14 @@
 //! Routes that ask their callers for tokens, at the edge and at the connector.
 
 mod certificates;
+mod edges;
 mod exchanges;
 mod forwarded;
+mod identity_header;
 mod opaque;
 mod server;
 mod sessions;
 mod signer;
-mod told;
 
 use std::future::poll_fn;
 use std::io::Write;
@@ -358,7 +359,11 @@ fn finds_out_where_to_get_a_token(mut client: Command) {
     let ended = client.args([&url, &issuer]).output().expect("the client runs");
     let (said, told) = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
     let said: Value = serde_json::from_str(&said).unwrap_or_else(|_| panic!("{said}{told}"));
-    assert_eq!(said, json!({"tools": ["work", "hold"], "result": "done", "tokens": ["mcp:tools"]}), "{told}");
+    assert_eq!(
+        said,
+        json!({"tools": ["work", "hold", "key", "note", "rows"], "result": "done", "tokens": ["mcp:tools"]}),
+        "{told}"
+    );
 }
 
 fn client_file(name: &str) -> String {

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 /// Schemathesis, and what it needs.
 const PINS: [(&str, &str); 1] = [(REQUIREMENTS, include_str!("openapi/requirements.txt"))];
 /// Requests for each operation, beside those for each limit of the document.
-const EXAMPLES: &str = "30";
+const EXAMPLES: &str = "15";
 /// What is drawn at random is drawn from this.
 const SEED: &str = "20260728";
 

@@ -31,6 +31,8 @@ use rustls::pki_types::{ServerName, UnixTime};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 pub(crate) const HOST: &str = "mcp.test";
+/// The name in the certificate of the edge.
+pub(crate) const EDGE_NAME: &str = "edge.test";
 /// The instance of the first connector.
 const FIRST_INSTANCE: u64 = 2;
 /// How long either side waits for somebody who takes nothing.
@@ -292,6 +294,11 @@ impl Tunnel {
         (tls_client(&self.authority, alpn), HOST)
     }
 
+    /// The authority of the edge.
+    pub(crate) fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
     /// Ends both, after what is in flight.
     pub(crate) fn end(self) {
         self.edge.command(|| EdgeCommand::Drain);
@@ -353,7 +360,7 @@ fn edge(
     let route = Route { name: "test".parse().unwrap(), tunnel: tunnel(), traffic, own: RouteOverrides::default() };
     let entry = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target: route };
     let seals = Seals::default();
-    seals.identity().renew(authority, UnixTime::now()).unwrap();
+    seals.identity().renew(authority, Some(EDGE_NAME), UnixTime::now()).unwrap();
     let seal = Some(seals.for_tunnel(vec![authority.cert_der().clone()]).unwrap());
     let served = TunnelEntry { seal, ..TunnelEntry::of_secret(&Secret::from("0123456789abcdef")) };
     let mut tables = EdgeTables {

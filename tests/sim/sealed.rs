@@ -33,7 +33,7 @@ impl Sealed {
     pub(crate) fn new(traffic: Traffic, hosts: &[&str]) -> Sealed {
         let authority = Authority::new("adit test", UnixTime::now(), 1).unwrap();
         let seals = Seals::default();
-        seals.identity().renew(&authority, UnixTime::now()).unwrap();
+        seals.identity().renew(&authority, None, UnixTime::now()).unwrap();
         Sealed { traffic, hosts: hosts.iter().map(|host| (*host).to_owned()).collect(), authority, seals }
     }
 

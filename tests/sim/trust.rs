@@ -62,9 +62,9 @@ fn certificates_are_renewed_under_load_and_no_call_is_lost() {
     let mut bed = Bed::new(2, Duration::from_secs(90));
     let connector = bed.connect(&ConnectorPlan::default(), None);
     until_linked(&mut bed, &connector, SECOND);
-    bed.start_agents(4, 3_000, Duration::from_millis(100));
+    bed.start_agents(4, 1_200, Duration::from_millis(250));
     bed.pass(Duration::from_secs(330));
-    assert_eq!(bed.answered.get(), 4 * 3_000);
+    assert_eq!(bed.answered.get(), 4 * 1_200);
     let renewed = enrolments(&connector);
     assert!((5..=7).contains(&renewed), "{renewed} certificates in 330 s");
     assert_eq!((links_up(&connector), links_down(&connector)), (1, 0), "the link that was up goes on");

@@ -118,7 +118,7 @@ impl Serving<'_> {
         }
         let wanted = wanted(self.head.path());
         if let Err(error) = self.read_body(wanted).await? {
-            return self.refuse_with(|out| error.write_answer(None, &[], out)).await;
+            return self.refuse_with(|out| error.write_answer(None, None, &[], out)).await;
         }
         match (self.head.method(), wanted) {
             (Method::Post, Wanted::Mcp) => self.answer_mcp().await?,

@@ -2,11 +2,11 @@
 //! longer than they compute.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-// Of `guard`. Tests start in the order of their names: this one takes the longest, and begins first.
+// Of `guard` and `storm`. Tests start in the order of their names: these take the longest, and begin first.
 mod agents;
+mod agents_storm;
 mod common;
 mod compare;
 mod fault;
 mod idle;
 mod run;
-mod storm;

@@ -16,6 +16,8 @@ fn log(home: &Path) -> (AuditWriter, PathBuf, Vec<AuditFile>) {
         dir: dir.clone(),
         key_file: home.join("audit.key"),
         is_required: true,
+        is_synced: true,
+        arguments_len_max: 0,
         file_len_max: 5_000,
         compress: false,
         keep_age: 1_000 * HOUR,

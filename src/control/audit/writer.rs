@@ -31,6 +31,10 @@ pub struct AuditWriterSettings {
     pub key_file: PathBuf,
     /// Whether calls wait for their lines.
     pub is_required: bool,
+    /// Whether a line counts as written only once it is on the disk, and not when the operating system has it.
+    pub is_synced: bool,
+    /// The longest arguments of a call that its line contains, in bytes; 0 for none.
+    pub arguments_len_max: usize,
     /// The length at which a file is closed, in bytes.
     pub file_len_max: u64,
     /// Whether closed files are compressed.
@@ -58,6 +62,7 @@ impl AuditWriter {
     pub fn start(settings: AuditWriterSettings, version: &str) -> Result<AuditWriter, AuditError> {
         let dir = AuditDir::open(&settings.dir, &settings.key_file, version)?;
         let (log, entries) = AuditLog::new(settings.is_required);
+        log.keep_arguments(settings.arguments_len_max);
         let keeping =
             Keeping { compress: settings.compress, age_max: settings.keep_age, len_max: settings.keep_len_max };
         let archive = Archive::start(keeping, dir.path(), dir.lock(), log.clone());
@@ -67,6 +72,7 @@ impl AuditWriter {
             log: log.clone(),
             entries,
             tidies,
+            is_synced: settings.is_synced,
             file_len_max: settings.file_len_max,
             lost_noted: 0,
             checkpoint_at: Instant::now() + CHECKPOINT_INTERVAL,
@@ -109,6 +115,7 @@ struct Writing {
     entries: AuditEntries,
     /// Asks the archive thread to process closed files.
     tidies: SyncSender<()>,
+    is_synced: bool,
     file_len_max: u64,
     /// How many lost lines the log has recorded.
     lost_noted: u64,
@@ -174,7 +181,7 @@ impl Writing {
             self.dir.add_checkpoint(&mut batch);
             self.checkpoint_at = now + CHECKPOINT_INTERVAL;
         }
-        let sync = is_closed || is_due || !waiting.is_empty();
+        let sync = is_closed || is_due || (self.is_synced && !waiting.is_empty());
         match self.dir.write(batch, sync) {
             Ok(()) => {
                 self.lost_noted = lost;

@@ -288,7 +288,9 @@ impl Driver for SimDriver {
         Arc::clone(&self.flag) as Arc<dyn Wake>
     }
 
-    fn flush(&mut self, _events: &mut Vec<DriverEvent>) {}
+    fn flush(&mut self, _events: &mut Vec<DriverEvent>) -> bool {
+        false
+    }
 
     fn turn(&mut self, wait: Wait, events: &mut Vec<DriverEvent>) -> io::Result<()> {
         let before = events.len();

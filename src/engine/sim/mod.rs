@@ -24,4 +24,4 @@ pub use driver::SimDriver;
 pub use faults::Faults;
 pub use net::{Death, DriverId, SimNet};
 pub use sim_socket::SimSocket;
-pub use simulation::{MemberId, SimStop, Simulation};
+pub use simulation::{MemberId, SimStop, Simulation, TurnMoment};

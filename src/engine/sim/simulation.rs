@@ -11,6 +11,14 @@ const ROUNDS_PER_INSTANT_MAX: u32 = 100_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MemberId(u64);
 
+impl MemberId {
+    /// Its place in the order in which cores were added, counted from 1.
+    #[must_use]
+    pub fn nth(self) -> u64 {
+        self.0
+    }
+}
+
 /// Why a simulation stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum SimStop {
@@ -40,6 +48,16 @@ pub struct Simulation {
     members: Vec<Member>,
     members_made: u64,
     rounds: u32,
+    watch: Option<Box<dyn FnMut(MemberId, TurnMoment)>>,
+}
+
+/// A moment of a core's turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TurnMoment {
+    /// The core is about to take its turn.
+    Begin,
+    /// The turn of the core has ended.
+    End,
 }
 
 struct Member {
@@ -53,7 +71,7 @@ impl Simulation {
     /// Creates a simulation without cores on `net`.
     #[must_use]
     pub fn new(net: SimNet) -> Simulation {
-        Simulation { net, members: Vec::new(), members_made: 0, rounds: 0 }
+        Simulation { net, members: Vec::new(), members_made: 0, rounds: 0, watch: None }
     }
 
     /// The simulated network that the cores share.
@@ -68,6 +86,11 @@ impl Simulation {
         let id = MemberId(self.members_made);
         self.members.push(Member { id, driver, core, started: false });
         id
+    }
+
+    /// From now on calls `watch` before and after each turn of a core.
+    pub fn watch_turns(&mut self, watch: impl FnMut(MemberId, TurnMoment) + 'static) {
+        self.watch = Some(Box::new(watch));
     }
 
     /// Ends a core at once, with all its tasks.
@@ -129,7 +152,13 @@ impl Simulation {
             let member = &mut self.members[at];
             member.started = true;
             member.core.read_clock();
+            if let Some(watch) = &mut self.watch {
+                watch(member.id, TurnMoment::Begin);
+            }
             member.core.turn()?;
+            if let Some(watch) = &mut self.watch {
+                watch(member.id, TurnMoment::End);
+            }
         }
         Ok(true)
     }

@@ -66,8 +66,8 @@ struct Waiting {
 }
 
 impl Driver for Waiting {
-    fn flush(&mut self, events: &mut Vec<DriverEvent>) {
-        self.driver.flush(events);
+    fn flush(&mut self, events: &mut Vec<DriverEvent>) -> bool {
+        self.driver.flush(events)
     }
 
     fn turn(&mut self, wait: Wait, events: &mut Vec<DriverEvent>) -> io::Result<()> {

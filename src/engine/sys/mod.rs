@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "this is the one place for it; every block carries its SAFETY note")]
 
 pub(in crate::engine) mod affinity;
+pub(in crate::engine) mod alarm;
 pub(in crate::engine) mod allocator;
 pub(in crate::engine) mod arena;
 pub(in crate::engine) mod buf_ring;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::policy::identity::AgentIdentity;
 use crate::policy::tools::cedar::CallerFacts;
 use crate::policy::tools::decision::{Asked, Target};
-use crate::policy::tools::roles::RoleSet;
+use crate::policy::tools::roles::{CallerOrigin, RoleSet};
 use crate::policy::tools::tool_policy::{ToolPolicy, UnreadableArguments};
 
 /// A request and the expected decision.
@@ -17,6 +17,8 @@ pub(super) struct Case {
     /// Roles of the caller, besides those of its address and identity.
     pub(super) roles: RoleSet,
     pub(super) address: Option<IpAddr>,
+    /// The name of the edge that the call comes through, if given.
+    pub(super) edge: Option<String>,
     pub(super) identity: Option<AgentIdentity>,
     /// The time of the call since 1970, if given.
     pub(super) unix: Duration,
@@ -60,7 +62,8 @@ impl ToolPolicy {
 
 impl Case {
     fn run(&self, policy: &ToolPolicy) -> CaseOutcome {
-        let roles = self.roles.and(policy.roles_of(self.address, self.identity.as_ref()));
+        let origin = CallerOrigin { address: self.address, edge: self.edge.as_deref() };
+        let roles = self.roles.and(policy.roles_of(origin, self.identity.as_ref()));
         let target = match &self.target {
             OwnedTarget::Nothing => Target::Nothing,
             OwnedTarget::Tool(name) => Target::Tool(name),

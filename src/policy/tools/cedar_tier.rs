@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::policy::tools::cedar::{CallerFacts, CedarCaller, CedarQuestion, CedarVerdict};
+use crate::policy::tools::cedar::{CallerFacts, CedarCaller, CedarQuestion, CedarVerdict, KnownEntities};
 use crate::policy::tools::ceilings::CeilingReached;
 use crate::policy::tools::decision::{Asked, Denial, RuleId, Target, ToolDecision};
 use crate::policy::tools::file_reader::PolicyFault;
@@ -50,7 +50,7 @@ impl ToolPolicy {
         let verdict = cedar.decide(caller, &question, message).map_err(|Unreadable| UnreadableArguments)?;
         // A tool that could be called with other arguments is in lists, so its caller is told what is wrong.
         let is_listed =
-            || needs_arguments && matches!(cedar.decide_listed(caller, &question), CedarVerdict::Permitted(_));
+            || needs_arguments && matches!(cedar.decide_listed(caller, &question, None), CedarVerdict::Permitted(_));
         let arguments = |why: &str| Denial::Ceiling(CeilingReached::Arguments(why.into()));
         Ok(match verdict {
             CedarVerdict::Permitted(rule) => ToolDecision::Allowed(decision.rule().cloned().or(rule)),
@@ -75,10 +75,16 @@ impl ToolPolicy {
     }
 
     /// Whether Cedar shows something in lists that the other rules show: whether it could be used with some arguments.
-    pub(super) fn is_shown_by_cedar(&self, caller: Option<&CedarCaller>, asked: &Asked<'_>, said: ToolHints) -> bool {
+    /// `known` is what was prepared for the list.
+    pub(super) fn is_shown_by_cedar(
+        &self,
+        (caller, known): (Option<&CedarCaller>, Option<&KnownEntities>),
+        asked: &Asked<'_>,
+        said: ToolHints,
+    ) -> bool {
         let Some(cedar) = &self.cedar else { return true };
         let Some(caller) = caller else { return false };
-        let verdict = cedar.decide_listed(caller, &self.question(asked, |_| said));
+        let verdict = cedar.decide_listed(caller, &self.question(asked, |_| said), known);
         matches!(verdict, CedarVerdict::Permitted(_) | CedarVerdict::Forbidden { scope: Some(_), .. })
     }
 
@@ -86,7 +92,16 @@ impl ToolPolicy {
     #[must_use]
     pub fn listed_by_cedar(&self, caller: Option<&CedarCaller>, asked: &Asked<'_>) -> Option<bool> {
         self.cedar.as_ref().filter(|cedar| cedar.needs_arguments(asked))?;
-        Some(self.is_shown_by_cedar(caller, asked, self.hints_of(asked)))
+        Some(self.is_shown_by_cedar((caller, None), asked, self.hints_of(asked)))
+    }
+
+    /// Prepares the questions to Cedar about elements of a list; `None` if the policy has no Cedar.
+    pub(super) fn prepare_list<'a>(
+        &self,
+        caller: Option<&CedarCaller>,
+        targets: impl Iterator<Item = Target<'a>>,
+    ) -> Option<KnownEntities> {
+        self.cedar.as_ref()?.prepare_list(caller?, targets, &self.place)
     }
 
     /// The line of a rule in the Cedar file, if it is there.
@@ -97,14 +112,13 @@ impl ToolPolicy {
         cedar.named().find(|(name, _)| **name == *rule.name).map(|(_, line)| line)
     }
 
-    /// All faults that the Cedar policies have with these tools, each of which is an element of `tools/list`.
+    /// All faults that the Cedar policies have with these tools, each of which is an element of `tools/list`; none without Cedar.
     ///
     /// # Errors
     ///
-    /// If the policy has no Cedar, or no schema can be made of the tools.
+    /// If no schema can be made of the tools.
     pub fn validate_cedar(&self, tools: &[serde_json::Value]) -> Result<Vec<PolicyFault>, String> {
-        let none = || "the policy has no Cedar that could be validated: name its file with --cedar".to_owned();
-        self.cedar.as_ref().ok_or_else(none)?.validate(tools)
+        self.cedar.as_ref().map_or(Ok(Vec::new()), |cedar| cedar.validate(tools))
     }
 
     fn hints_of(&self, asked: &Asked<'_>) -> ToolHints {

@@ -2,6 +2,7 @@
 
 use crate::policy::tools::cedar::CedarRules;
 use crate::policy::tools::file_reader::PolicyFault;
+use crate::policy::tools::pattern::Patterns;
 use crate::policy::tools::roles::RoleSet;
 use crate::policy::tools::rule::Rule;
 use crate::policy::tools::tool_policy::ToolPolicy;
@@ -26,6 +27,26 @@ impl ToolPolicy {
             }
         }
         faults.sort_by_key(|fault| fault.line);
+        faults
+    }
+
+    /// The names and patterns of tools in rules that match none of these tools of a server.
+    #[must_use]
+    pub fn unmatched(&self, tools: &[&str]) -> Vec<PolicyFault> {
+        let mut faults = Vec::new();
+        for rule in &self.rules {
+            let is_unknown = |pattern: &&str| {
+                let mut one = Patterns::default();
+                one.add(pattern);
+                !tools.iter().any(|tool| one.matches(tool))
+            };
+            let mut unknown: Vec<&str> = rule.tools.all().filter(is_unknown).collect();
+            unknown.sort_unstable();
+            faults.extend(unknown.into_iter().map(|pattern| PolicyFault {
+                line: rule.line,
+                message: format!("no tool of the server is {pattern:?}, which the rule {} names", rule.id),
+            }));
+        }
         faults
     }
 

@@ -188,7 +188,7 @@ impl Parts<'_> {
     fn role(&mut self, section: &Section<'_>, keys: &[Key], names: &mut Names) -> Role {
         self.reader.only(
             section,
-            &["name", "networks", "keys", "proofs", "issuer", "subjects", "clients", "scopes", "claims"],
+            &["name", "networks", "edges", "keys", "proofs", "issuer", "subjects", "clients", "scopes", "claims"],
         );
         let name = self.name(section, names).unwrap_or_default();
         let networks = self.reader.texts(section, "networks").map(|list| {
@@ -208,17 +208,22 @@ impl Parts<'_> {
             }
             own_keys.add(key);
         }
+        let mut edges = Patterns::default();
+        for (text, line) in self.reader.texts(section, "edges").unwrap_or_default() {
+            self.pattern(text, line, &mut edges);
+        }
         let role = Role {
             name: name.into(),
             line: section.line,
             networks,
+            edges,
             keys: own_keys,
             identity: self.identity_rule(section),
         };
         if role.is_empty() {
             self.reader.fault(
                 section.line,
-                "no caller can have this role: give it networks, keys, or proofs, an issuer, subjects, clients, scopes or claims",
+                "no caller can have this role: give it networks, edges, keys, or proofs, an issuer, subjects, clients, scopes or claims",
             );
         }
         role
@@ -400,6 +405,7 @@ impl Parts<'_> {
                 "roles",
                 "key",
                 "address",
+                "edge",
                 "identity",
                 "method",
                 "tool",
@@ -429,6 +435,7 @@ impl Parts<'_> {
             }
             address
         });
+        let edge = self.reader.text(section, "edge").map(str::to_owned);
         let rule = self.reader.text(section, "rule");
         if let Some(name) = rule
             && !policy.rules.iter().any(|rule| *rule.id.name == *name)
@@ -463,6 +470,7 @@ impl Parts<'_> {
             line,
             roles,
             address,
+            edge,
             identity,
             unix,
             method,

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::wire::jsonrpc::folds_to;
+use crate::wire::text_stop;
 
 /// The deepest nesting that is read.
 pub(super) const DEPTH_MAX: usize = 128;
@@ -122,6 +123,7 @@ pub(super) fn folded(name: &str) -> Cow<'_, str> {
 }
 
 /// Reads the parts of a value in their order.
+#[derive(Clone)]
 pub(super) struct Parts<'a> {
     cursor: Cursor<'a>,
     is_object: bool,
@@ -249,19 +251,15 @@ impl<'a> Cursor<'a> {
         let start = self.at;
         self.take(b'"')?;
         loop {
-            let rest = &self.text[self.at..];
-            let stop = memchr::memchr2(b'"', b'\\', rest).ok_or(Unreadable)?;
-            if rest[..stop].iter().any(|byte| *byte < 0x20) {
-                return Err(Unreadable);
+            self.at += text_stop(&self.text[self.at..]).ok_or(Unreadable)?;
+            match self.text[self.at] {
+                b'"' => {
+                    self.at += 1;
+                    return Ok(Value { text: self.text, start, end: self.at });
+                }
+                b'\\' if self.at + 1 < self.text.len() => self.at += 2,
+                _ => return Err(Unreadable),
             }
-            self.at += stop + 1;
-            if rest[stop] == b'"' {
-                return Ok(Value { text: self.text, start, end: self.at });
-            }
-            if self.peek().is_none() {
-                return Err(Unreadable);
-            }
-            self.at += 1;
         }
     }
 }

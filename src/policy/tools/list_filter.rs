@@ -1,12 +1,13 @@
 //! Answers with lists, of which the caller sees what it could use.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::policy::tools::cedar::CedarCaller;
+use crate::policy::tools::cedar::{CedarCaller, KnownEntities};
 use crate::policy::tools::changes::Changes;
-use crate::policy::tools::decision::{Asked, Denial, ToolDecision};
+use crate::policy::tools::decision::{Asked, Denial, Target, ToolDecision};
 use crate::policy::tools::hints::ToolHints;
-use crate::policy::tools::json_text::{Part, Unreadable, Value};
+use crate::policy::tools::json_text::{Part, Parts, Unreadable, Value};
 use crate::policy::tools::roles::RoleSet;
 use crate::policy::tools::tool_policy::ToolPolicy;
 use crate::wire::http1::{Method, RequestHead};
@@ -14,6 +15,9 @@ use crate::wire::mcp::Call;
 
 /// The longest answer, or event of a stream of answers, that is filtered, in bytes. A longer one is refused.
 pub const LIST_LEN_MAX: usize = 4 << 20;
+
+/// The most elements of a list for which questions to Cedar are prepared together.
+const PREPARED_MAX: usize = 256;
 
 /// What of the answers to one request its caller may see.
 #[derive(Clone, Debug)]
@@ -117,10 +121,15 @@ impl ListFilter {
         changes: &mut Changes<'_>,
     ) -> Result<(), UnreadableList> {
         let mut has_kept = false;
+        let (mut parts, mut known) = (list.parts(), None);
         // Hidden elements before the first that is kept go with the comma behind them, others with the comma before them.
-        for element in list.parts() {
+        for nth in 0.. {
+            if nth % PREPARED_MAX == 0 {
+                known = self.prepare(parts.clone(), kind, named_by);
+            }
+            let Some(element) = parts.next() else { break };
             let Part { value, range, .. } = element?;
-            if self.shows(&value, kind, named_by) {
+            if self.shows(&value, (kind, named_by), known.as_ref()) {
                 has_kept = true;
                 continue;
             }
@@ -135,8 +144,21 @@ impl ListFilter {
         Ok(())
     }
 
-    /// Whether the caller sees an element. One whose name is not certain it does not.
-    fn shows(&self, element: &Value<'_>, kind: &str, named_by: &str) -> bool {
+    /// Prepares the questions to Cedar about elements of a list, if there is Cedar.
+    fn prepare<'a>(&self, elements: Parts<'a>, kind: &str, named_by: &str) -> Option<KnownEntities> {
+        let caller = self.cedar.as_deref()?;
+        let name = |element: Result<Part<'a>, Unreadable>| element.ok()?.value.member(named_by).ok()??.value.string();
+        let names: Vec<Cow<'a, str>> = elements.take(PREPARED_MAX).filter_map(name).collect();
+        let target = |name| match kind {
+            "tools" => Target::Tool(name),
+            "prompts" => Target::Prompt(name),
+            _ => Target::Nothing,
+        };
+        self.policy.prepare_list(Some(caller), names.iter().map(|name| target(&**name)))
+    }
+
+    /// Whether the caller sees an element. One whose name is not certain it does not. `known` is what was prepared of it.
+    fn shows(&self, element: &Value<'_>, (kind, named_by): (&str, &str), known: Option<&KnownEntities>) -> bool {
         let Ok([Ok(Some(name)), annotations]) = element.members([named_by, "annotations"]) else { return false };
         let Some(name) = name.value.string() else { return false };
         let mut hints = ToolHints::default();
@@ -168,7 +190,7 @@ impl ListFilter {
         // Whoever can ask for a scope has to know for what.
         let is_listed =
             matches!(decision, ToolDecision::Allowed(_) | ToolDecision::Denied { how: Denial::Scope(_), .. });
-        is_listed && self.policy.is_shown_by_cedar(self.cedar.as_deref(), &asked, hints)
+        is_listed && self.policy.is_shown_by_cedar((self.cedar.as_deref(), known), &asked, hints)
     }
 
     fn decide(&self, asked: &Asked<'_>, element: &Value<'_>) -> ToolDecision {

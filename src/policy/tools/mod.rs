@@ -54,7 +54,7 @@ pub use approval_task::{ApprovalTask, ApprovalTaskSaid};
 pub use approval_ticket::{ApprovalTicket, UndecidedTicket};
 pub use approvals::{Approval, ApprovalCall, ApprovalState, Approvals};
 pub use case::CaseOutcome;
-pub use cedar::{CallerFacts, CedarCaller, CedarRules, cedar_schema};
+pub use cedar::{CEDAR_ABSENT, CallerFacts, CedarCaller, CedarRules, cedar_schema};
 pub use ceilings::CeilingReached;
 pub use decision::{Asked, Denial, PolicyDigest, RuleId, Target, ToolDecision};
 pub use file::POLICY_FILE_LEN_MAX;
@@ -71,7 +71,7 @@ pub use quotas::{COUNTED_MAX, CountedCaller, QuotaKey, QuotaPermit, QuotaTime, Q
 pub use replay::{CallFate, RecordedCall, ReplayedCall};
 pub use replay_unknown::ReplayUnknown;
 pub use request::{BodyKind, Reads, check_message, read_request};
-pub use roles::RoleSet;
+pub use roles::{CallerOrigin, RoleSet};
 pub use sanitise::{SanitiseFound, SanitiseKind, redacted_arguments};
 pub use tool_policy::{ToolPolicy, UnreadableArguments};
 pub use tool_record::{ApprovedRecord, NotApproved, OfferKind, ToolDigest, ToolNews, ToolRecord, ToolStanding};

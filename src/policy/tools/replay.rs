@@ -10,7 +10,7 @@ use crate::policy::tools::cedar::{CallerFacts, CedarQuestion, CedarVerdict};
 use crate::policy::tools::decision::{Asked, Target, ToolDecision};
 use crate::policy::tools::hints::ToolHints;
 use crate::policy::tools::replay_unknown::ReplayUnknown;
-use crate::policy::tools::roles::RoleSet;
+use crate::policy::tools::roles::{CallerOrigin, RoleSet};
 use crate::policy::tools::tool_policy::ToolPolicy;
 
 /// The maximum number of uncertain roles for which every combination is tried.
@@ -23,6 +23,8 @@ pub struct RecordedCall<'a> {
     pub asked: Asked<'a>,
     /// The address of the caller.
     pub address: Option<IpAddr>,
+    /// The name of the edge, as its certificate has proven it.
+    pub edge: Option<&'a str>,
     /// The identity of the caller, without scopes and claims.
     pub identity: Option<AgentIdentity>,
 }
@@ -48,6 +50,12 @@ pub struct ReplayedCall {
     pub depends_on: BTreeSet<ReplayUnknown>,
 }
 
+impl RecordedCall<'_> {
+    fn origin(&self) -> CallerOrigin<'_> {
+        CallerOrigin { address: self.address, edge: self.edge }
+    }
+}
+
 impl CallFate {
     /// The name for people and programs.
     #[must_use]
@@ -65,7 +73,7 @@ impl ToolPolicy {
     #[must_use]
     pub fn replay(&self, call: &RecordedCall<'_>) -> ReplayedCall {
         let mut replayed = ReplayedCall::default();
-        let sure = self.roles_of(call.address, call.identity.as_ref());
+        let sure = self.roles_of(call.origin(), call.identity.as_ref());
         let unsure: Vec<RoleSet> = self.unsure_roles(call, sure);
         if unsure.len() > UNSURE_ROLES_MAX as usize {
             let all = [CallFate::Allowed, CallFate::NeedsApproval, CallFate::Denied];
@@ -135,7 +143,7 @@ impl ToolPolicy {
     /// The sets of roles that the caller may have, depending on its scopes and claims.
     fn unsure_roles(&self, call: &RecordedCall<'_>, sure: RoleSet) -> Vec<RoleSet> {
         let roles = self.roles.iter().enumerate().filter(|(at, _)| !sure.contains(*at));
-        let may = roles.filter(|(_, role)| role.may_be_of(call.address, call.identity.as_ref()));
+        let may = roles.filter(|(_, role)| role.may_be_of(call.origin(), call.identity.as_ref()));
         let may = may.map(|(at, _)| RoleSet::one(at));
         let has_scopes = call.identity.as_ref().is_some_and(|identity| identity.proof != IdentityProof::Key);
         let scopes = if has_scopes { self.scopes.len() } else { 0 };
@@ -181,7 +189,7 @@ mod tests {
             scopes: Arc::new([]),
             claims: Arc::default(),
         });
-        RecordedCall { asked, address: Some([10, 0, 0, 1].into()), identity }
+        RecordedCall { asked, address: Some([10, 0, 0, 1].into()), edge: Some("front.example"), identity }
     }
 
     fn replay(policy: &str, asked: Asked<'_>, subject: Option<&str>) -> (Vec<(CallFate, String)>, Vec<&'static str>) {
@@ -193,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_record_has_decides_alone_where_it_can() {
+    fn a_complete_record_gives_one_decision() {
         let policy = "[[role]]\nname='near'\nnetworks=['10.0.0.0/8']\n[[role]]\nname='alice'\nissuer='https://i'\nsubjects=['alice']\n\
                       [[rule]]\nname='near'\neffect='allow'\ntools=['a']\nroles=['near']\n\
                       [[rule]]\nname='hers'\neffect='approve'\ntools=['b']\nroles=['alice']\n";
@@ -205,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_does_not_have_leaves_all_that_is_possible() {
+    fn missing_fields_of_a_record_leave_all_possible_decisions() {
         let policy = "[policy]\ntrust_annotations=true\n\
                       [[role]]\nname='staff'\nissuer='https://i'\nclaims={groups='staff'}\n\
                       [[role]]\nname='guest'\nissuer='https://i'\nscopes=['guest']\n\
@@ -232,7 +240,7 @@ mod tests {
 
     #[cfg(feature = "cedar")]
     #[test]
-    fn cedar_leaves_what_is_possible_without_what_a_record_lacks() {
+    fn cedar_leaves_all_decisions_possible_for_missing_fields() {
         let cedar = "@id(\"small\") permit(principal, action == Action::\"tools/call\", resource == Tool::\"pay\") when { context.arguments has n && context.arguments.n < 5 };\n\
                      @id(\"staff\") permit(principal in Group::\"https://i|staff\", action, resource == Tool::\"s\");\n\
                      @id(\"alice\") permit(principal == User::\"https://i|alice\", action, resource == Tool::\"a\");\n\

@@ -63,13 +63,24 @@ impl RoleSet {
     }
 }
 
-/// Who has a role: the callers of its networks, if it has any, who have one of its keys or an identity that fits, if it asks for
-/// either.
+/// Where a call comes from, apart from who makes it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CallerOrigin<'a> {
+    /// The address of the caller, where it is known.
+    pub address: Option<IpAddr>,
+    /// The name in the certificate that the edge has shown in its inner TLS session, where it was asked for one.
+    pub edge: Option<&'a str>,
+}
+
+/// Who has a role: the callers of its networks and through its edges, if it has any, who have one of its keys or an identity that
+/// fits, if it asks for either.
 #[derive(Clone, Debug)]
 pub(super) struct Role {
     pub(super) name: Arc<str>,
     pub(super) line: usize,
     pub(super) networks: Option<Networks>,
+    /// The names of edges.
+    pub(super) edges: Patterns,
     /// The names of its static keys.
     pub(super) keys: Patterns,
     pub(super) identity: Option<IdentityRule>,
@@ -89,23 +100,26 @@ pub(super) struct IdentityRule {
 }
 
 impl Role {
-    pub(super) fn is_of(&self, address: Option<IpAddr>, identity: Option<&AgentIdentity>) -> bool {
-        self.is_of_whom(address, identity, IdentityRule::fits)
+    pub(super) fn is_of(&self, origin: CallerOrigin<'_>, identity: Option<&AgentIdentity>) -> bool {
+        self.is_of_whom(origin, identity, IdentityRule::fits)
     }
 
     /// Whether it is of a caller whose scopes and claims are not known, if those fit.
-    pub(super) fn may_be_of(&self, address: Option<IpAddr>, identity: Option<&AgentIdentity>) -> bool {
-        self.is_of_whom(address, identity, IdentityRule::fits_name)
+    pub(super) fn may_be_of(&self, origin: CallerOrigin<'_>, identity: Option<&AgentIdentity>) -> bool {
+        self.is_of_whom(origin, identity, IdentityRule::fits_name)
     }
 
     fn is_of_whom(
         &self,
-        address: Option<IpAddr>,
+        origin: CallerOrigin<'_>,
         identity: Option<&AgentIdentity>,
         fits: impl Fn(&IdentityRule, &AgentIdentity) -> bool,
     ) -> bool {
-        let is_near = |networks: &Networks| address.is_some_and(|address| networks.contains(address));
+        let is_near = |networks: &Networks| origin.address.is_some_and(|address| networks.contains(address));
         if !self.networks.as_ref().is_none_or(is_near) {
+            return false;
+        }
+        if !self.edges.is_empty() && !origin.edge.is_some_and(|edge| self.edges.matches(edge)) {
             return false;
         }
         let asks_for_none = self.keys.is_empty() && self.identity.is_none();
@@ -118,7 +132,7 @@ impl Role {
 
     /// Whether nobody can have it.
     pub(super) fn is_empty(&self) -> bool {
-        self.networks.is_none() && self.keys.is_empty() && self.identity.is_none()
+        self.networks.is_none() && self.edges.is_empty() && self.keys.is_empty() && self.identity.is_none()
     }
 }
 

@@ -3,7 +3,6 @@
 use std::cell::OnceCell;
 use std::fmt;
 use std::iter;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::base::Time;
@@ -23,7 +22,7 @@ use crate::policy::tools::method_default::MethodDefault;
 use crate::policy::tools::pins::{PIN_RULE, ToolPins};
 use crate::policy::tools::quotas::{CountedCaller, QuotaKey, QuotaPermit, QuotaTime, Quotas};
 use crate::policy::tools::result_schema::OutputSchemas;
-use crate::policy::tools::roles::{Key, Role, RoleSet, owner};
+use crate::policy::tools::roles::{CallerOrigin, Key, Role, RoleSet, owner};
 use crate::policy::tools::rule::{Effect, Rule};
 use crate::policy::tools::sanitise::{SanitiseMode, SanitiseRules};
 use crate::policy::tools::uri::{lower, normal, pattern_of, shorter};
@@ -122,10 +121,10 @@ impl ToolPolicy {
         name.or_else(|| (index == PIN_RULE.0).then_some(PIN_RULE.1))
     }
 
-    /// The roles of a caller, by its address and identity.
+    /// The roles of a caller, by where its call comes from and its identity.
     #[must_use]
-    pub fn roles_of(&self, address: Option<IpAddr>, identity: Option<&AgentIdentity>) -> RoleSet {
-        let roles = self.roles.iter().enumerate().filter(|(_, role)| role.is_of(address, identity));
+    pub fn roles_of(&self, origin: CallerOrigin<'_>, identity: Option<&AgentIdentity>) -> RoleSet {
+        let roles = self.roles.iter().enumerate().filter(|(_, role)| role.is_of(origin, identity));
         let roles = roles.fold(RoleSet::default(), |all, (at, _)| all.and(RoleSet::one(at)));
         let Some(identity) = identity.filter(|identity| !identity.scopes.is_empty()) else { return roles };
         let is_granted =

@@ -8,9 +8,9 @@ use reqwest::Client;
 
 use crate::base::{Secret, SecretHash};
 use crate::config::{
-    AlgorithmName, CallerAuth, CallerTerms, ClientCertificate, ConfigError, ConfigErrors, ForwardedIdentity,
-    IdentityConfig, IdentityHeaderName, IdentityProviderConfig, Millis, Origin, TokenText, TrustedEdgeConfig,
-    read_named,
+    AlgorithmName, CallerAuth, CallerName, CallerTerms, ClientAuthorityConfig, ClientCertificate, ConfigError,
+    ConfigErrors, EdgeAuthorityConfig, ForwardedIdentity, IdentityConfig, IdentityHeaderName, IdentityProviderConfig,
+    Millis, Origin, TokenText, TrustedEdgeConfig, read_named,
 };
 use crate::control::{
     ClientCredentials, DataDir, IntrospectionEndpoint, KeySource, issuer_client, keep_introspecting, keep_keys,
@@ -52,6 +52,8 @@ struct Known {
     authorities: Vec<KnownAuthority>,
     exchanges: Vec<KnownExchange>,
     edges: Vec<KnownEdge>,
+    /// The authorities of edges.
+    edge_authorities: Vec<KnownAuthority>,
     /// The issuer of identities that this edge forwards.
     edge_issuer: Option<Arc<str>>,
     /// The keys that sign them, once they were needed.
@@ -117,6 +119,14 @@ impl CallerReader {
                 Err(fault) => faults.push(fault),
             }
         }
+        let mut edge_authorities = Vec::new();
+        for (index, authority) in config.edge_authorities.iter().enumerate() {
+            let (table, known) = (format!("edge_authority[{index}]"), &self.known.edge_authorities);
+            match KnownAuthority::read(&named_by_dns(authority), &table, known) {
+                Ok(known) => edge_authorities.push(known),
+                Err(fault) => faults.push(fault),
+            }
+        }
         let mut exchanges = Vec::new();
         for (index, exchange) in config.exchanges.iter().enumerate() {
             match KnownExchange::read(exchange, &format!("token_exchange[{index}]"), &self.known.exchanges) {
@@ -140,7 +150,8 @@ impl CallerReader {
         }
         let edge_issuer = config.edge_issuer.as_ref().map(|issuer| issuer.0.as_str().into());
         let (forwarding, routes) = (None, HashMap::new());
-        self.next = Some(Known { issuers, authorities, exchanges, edges, edge_issuer, forwarding, routes });
+        self.next =
+            Some(Known { issuers, authorities, exchanges, edges, edge_authorities, edge_issuer, forwarding, routes });
         Ok(())
     }
 
@@ -204,6 +215,12 @@ impl CallerReader {
                 next.authorities.iter().filter(is_meant).map(|known| Arc::clone(&known.authority)).collect();
             let is_required = asked.client_certificate == ClientCertificate::Required;
             auth = auth.with_certificates(CertificateTerms { is_required, authorities });
+        }
+        if !asked.edge_authorities.is_empty() {
+            let is_meant =
+                |known: &&KnownAuthority| asked.edge_authorities.iter().any(|name| *name.0 == *known.authority.name);
+            let authorities = next.edge_authorities.iter().filter(is_meant);
+            auth = auth.with_edge_certificates(authorities.map(|known| Arc::clone(&known.authority)).collect());
         }
         if asked.forwarded_identity != ForwardedIdentity::Off {
             let is_meant = |edge: &&KnownEdge| {
@@ -287,6 +304,12 @@ impl KnownIssuer {
             self.task = Some(AbortOnDrop(task));
         }
     }
+}
+
+/// An authority of edges as one of callers: a certificate of an edge has its DNS name.
+fn named_by_dns(authority: &EdgeAuthorityConfig) -> ClientAuthorityConfig {
+    let EdgeAuthorityConfig { name, ca_file } = authority.clone();
+    ClientAuthorityConfig { name, ca_file, name_from: CallerName::Dns, crl_file: None }
 }
 
 /// Reads an issuer of tokens. One whose settings and keys are as before stays the same object.
@@ -453,7 +476,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_has_not_changed_stays_the_same_when_it_is_read_again() {
+    async fn unchanged_files_keep_their_parsed_values_on_reload() {
         let dir = tempfile::tempdir().unwrap();
         let jwks = |id: &str| std::fs::write(dir.path().join("jwks.json"), JWKS.replace("ID", id)).unwrap();
         jwks("k1");

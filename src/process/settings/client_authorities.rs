@@ -153,6 +153,7 @@ mod tests {
                 authorities: vec![authority],
                 exchanges: Vec::new(),
                 trusted_edges: Vec::new(),
+                edge_authorities: Vec::new(),
                 edge_issuer: None,
             }
         }
@@ -175,6 +176,7 @@ mod tests {
             forwards: None,
             forwarded_identity: crate::config::ForwardedIdentity::Off,
             trusted_edges: &[],
+            edge_authorities: &[],
             client_certificate: ClientCertificate::Required,
             client_authorities: &[],
         };

@@ -1,7 +1,8 @@
 use super::facts::Framing;
 use super::forward::{Connection, push_end};
-use super::text::{push_decimal, push_field};
+use super::text::push_field;
 use super::{BodyError, Cors, HeadError};
+use crate::base::push_decimal;
 
 /// The interim response after which an agent sends its body.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -46,6 +47,8 @@ pub struct Answer<'a> {
 
 /// The JSON-RPC code for errors of HTTP itself, without a known id.
 const RPC_CODE_HTTP: i32 = -31_000;
+/// The JSON-RPC code of MCP for header fields that contradict the message.
+const RPC_CODE_HEADER_MISMATCH: i32 = -32_020;
 
 impl<'a> Answer<'a> {
     /// An answer with this status, code name and message that closes the connection.
@@ -152,9 +155,31 @@ impl HeadError {
 }
 
 impl BodyError {
-    /// Appends the answer to a request whose body has this error, with these fields added.
-    pub fn write_answer(self, cors: Option<Cors<'_>>, append: &[(&str, &[u8])], out: &mut Vec<u8>) {
-        Answer { cors, append, ..Answer::new(self.status(), BodyError::CODE, &self.to_string()) }.write(out);
+    /// Appends the answer to a request whose body has this error, with these fields added. `rpc_id` is the id of its message, for an
+    /// error of MCP itself.
+    pub fn write_answer(
+        self,
+        rpc_id: Option<&str>,
+        cors: Option<Cors<'_>>,
+        append: &[(&str, &[u8])],
+        out: &mut Vec<u8>,
+    ) {
+        let (rpc_id, rpc_code) = match self.rpc_code() {
+            Some(code) => (rpc_id, code),
+            None => (None, RPC_CODE_HTTP),
+        };
+        let (may_have_acted, text) = (Some(false), self.to_string());
+        let answer = Answer::new(self.status(), BodyError::CODE, &text);
+        Answer { rpc_id, rpc_code, may_have_acted, cors, append, ..answer }.write(out);
+    }
+
+    /// The JSON-RPC code that MCP defines for this error (revision 2026-07-28, "Server Validation").
+    #[must_use]
+    pub const fn rpc_code(self) -> Option<i32> {
+        match self {
+            BodyError::HeadContradicts => Some(RPC_CODE_HEADER_MISMATCH),
+            _ => None,
+        }
     }
 }
 
@@ -195,6 +220,23 @@ mod tests {
         let text = String::from_utf8(out).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         (head.to_owned(), body.to_owned())
+    }
+
+    #[test]
+    fn header_fields_that_contradict_the_message_have_the_code_of_mcp() {
+        let answer = |error: BodyError, id: Option<&str>| {
+            let mut out = Vec::new();
+            error.write_answer(id, None, &[], &mut out);
+            let text = String::from_utf8(out).unwrap();
+            let (head, body) = text.split_once("\r\n\r\n").unwrap();
+            assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+            serde_json::from_str::<serde_json::Value>(body).unwrap()
+        };
+        let told = answer(BodyError::HeadContradicts, Some("7"));
+        assert_eq!((&told["id"], &told["error"]["code"]), (&7.into(), &(-32_020).into()), "{told}");
+        for told in [answer(BodyError::HeadContradicts, None), answer(BodyError::AmbiguousMessage, Some("7"))] {
+            assert_eq!((told.get("id"), &told["error"]["code"]), (None, &BodyError::CODE.into()), "{told}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::RequestHead;
 use super::names::Known;
-use super::text::push_decimal;
+use crate::base::push_decimal;
 
 /// The gRPC field: up to eight digits and a unit. The other field is in seconds, or has the unit `ms` or `s`.
 const GRPC_TIMEOUT: &[u8] = b"grpc-timeout";

@@ -2,8 +2,9 @@
 //! 3.2).
 
 use super::facts::options;
-use super::text::{push_decimal, push_field};
+use super::text::push_field;
 use super::{Method, RequestHead};
+use crate::base::push_decimal;
 
 /// The response fields that a page may read in addition to the standard ones: those that MCP clients need, and those of
 /// adit.

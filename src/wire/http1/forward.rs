@@ -9,8 +9,9 @@ use super::method::Version;
 use super::names::Known;
 use super::public_address::PublicAddress;
 use super::section::{Field, Section};
-use super::text::{push_decimal, push_field};
+use super::text::push_field;
 use super::{CONNECTION_OPTIONS_MAX, RequestHead, ResponseHead};
+use crate::base::push_decimal;
 
 /// The status of a response that requires another protocol.
 const UPGRADE_REQUIRED: u16 = 426;

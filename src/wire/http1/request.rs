@@ -193,6 +193,7 @@ impl RequestHead {
 
     /// The value of the first field with this name; case is ignored.
     #[must_use]
+    #[inline]
     pub fn get(&self, name: &str) -> Option<&[u8]> {
         self.section.get(name)
     }
@@ -200,6 +201,7 @@ impl RequestHead {
     /// The value of a field that occurs exactly once: servers may interpret a repeated one differently. Case is
     /// ignored.
     #[must_use]
+    #[inline]
     pub fn get_only(&self, name: &str) -> Option<&[u8]> {
         self.section.get_only(name)
     }

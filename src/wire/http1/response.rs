@@ -188,6 +188,7 @@ impl ResponseHead {
 
     /// The value of the first field with this name; case is ignored.
     #[must_use]
+    #[inline]
     pub fn get(&self, name: &str) -> Option<&[u8]> {
         self.section.get(name)
     }

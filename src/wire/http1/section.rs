@@ -112,21 +112,30 @@ pub(super) enum LineKind {
 pub(super) struct Section {
     bytes: Vec<u8>,
     fields: Vec<Field>,
+    /// A bit for the name of each field: most look-ups are for a name that the section does not have.
+    present: u64,
     line_start: usize,
-    len_max: usize,
-    fields_max: usize,
+    /// Narrow, as every call's task holds some sections.
+    len_max: u32,
+    fields_max: u32,
 }
 
 impl Section {
     pub(super) const fn new(len_max: usize, fields_max: usize) -> Section {
-        Section { bytes: Vec::new(), fields: Vec::new(), line_start: 0, len_max, fields_max }
+        let (len_max, fields_max) = (len_max as u32, fields_max as u32);
+        Section { bytes: Vec::new(), fields: Vec::new(), present: 0, line_start: 0, len_max, fields_max }
     }
 
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.bytes.shrink_to(KEPT_LEN);
         self.fields.clear();
+        self.present = 0;
         self.line_start = 0;
+    }
+
+    fn len_max(&self) -> usize {
+        self.len_max as usize
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -149,12 +158,30 @@ impl Section {
         field.value.of(&self.bytes)
     }
 
+    #[inline]
     pub(super) fn get(&self, name: &str) -> Option<&[u8]> {
-        self.named(name).next()
+        if self.may_have(name) { self.find(name) } else { None }
     }
 
     /// The value of a field that occurs exactly once.
+    #[inline]
     pub(super) fn get_only(&self, name: &str) -> Option<&[u8]> {
+        if self.may_have(name) { self.find_only(name) } else { None }
+    }
+
+    /// False if there is certainly no field with this name.
+    #[inline]
+    fn may_have(&self, name: &str) -> bool {
+        self.present & presence_bit(name.as_bytes()) != 0
+    }
+
+    #[inline(never)]
+    fn find(&self, name: &str) -> Option<&[u8]> {
+        self.named(name).next()
+    }
+
+    #[inline(never)]
+    fn find_only(&self, name: &str) -> Option<&[u8]> {
         let mut values = self.named(name);
         let value = values.next()?;
         values.next().is_none().then_some(value)
@@ -182,11 +209,14 @@ impl Section {
         let read = loop {
             let Some(line) = plain_line(&input[taken..]) else { break Ok(()) };
             let line_end = taken + line.len() + LINE_END.len();
-            if line.is_empty() || line[0] == b' ' || start + line_end > self.len_max {
+            if line.is_empty() || line[0] == b' ' || start + line_end > self.len_max() {
                 break Ok(());
             }
             match self.check_count().and_then(|()| Field::read(line, start + taken)) {
-                Ok(field) => self.fields.push(field),
+                Ok(field) => {
+                    self.present |= presence_bit(&line[..field.name.len()]);
+                    self.fields.push(field);
+                }
                 Err(error) => break Err(error),
             }
             taken = line_end;
@@ -200,7 +230,7 @@ impl Section {
     /// Takes the empty line that ends the section, if it is next and complete in the input. Returns its length.
     pub(super) fn take_end(&mut self, input: &[u8]) -> Option<usize> {
         let is_next = self.bytes.len() == self.line_start && input.starts_with(LINE_END);
-        if !is_next || self.bytes.len() + LINE_END.len() > self.len_max {
+        if !is_next || self.bytes.len() + LINE_END.len() > self.len_max() {
             return None;
         }
         self.bytes.extend_from_slice(LINE_END);
@@ -213,7 +243,7 @@ impl Section {
     pub(super) fn take_line(&mut self, input: &[u8], kind: LineKind) -> Result<(usize, Option<Span>), HeadError> {
         let line_end = memchr(b'\n', input).map(|at| at + 1);
         let wanted = line_end.unwrap_or(input.len());
-        let taken = wanted.min(self.len_max - self.bytes.len());
+        let taken = wanted.min(self.len_max() - self.bytes.len());
         let old_len = self.bytes.len();
         self.bytes.extend_from_slice(&input[..taken]);
         check_start(&self.bytes[self.line_start..], kind)?;
@@ -221,7 +251,7 @@ impl Section {
         if line_end.is_some() && taken == wanted {
             return Ok((taken, Some(self.close_line()?)));
         }
-        if self.bytes.len() == self.len_max { Err(HeadError::TooLong) } else { Ok((taken, None)) }
+        if self.bytes.len() == self.len_max() { Err(HeadError::TooLong) } else { Ok((taken, None)) }
     }
 
     /// Removes the line that was just completed, which must be the only one.
@@ -233,12 +263,14 @@ impl Section {
     /// Parses a complete line as a field.
     pub(super) fn push_field(&mut self, line: Span) -> Result<(), HeadError> {
         self.check_count()?;
-        self.fields.push(Field::read(line.of(&self.bytes), line.start as usize)?);
+        let field = Field::read(line.of(&self.bytes), line.start as usize)?;
+        self.present |= presence_bit(field.name.of(&self.bytes));
+        self.fields.push(field);
         Ok(())
     }
 
     fn check_count(&self) -> Result<(), HeadError> {
-        if self.fields.len() == self.fields_max { Err(HeadError::TooManyFields) } else { Ok(()) }
+        if self.fields.len() == self.fields_max as usize { Err(HeadError::TooManyFields) } else { Ok(()) }
     }
 
     fn close_line(&mut self) -> Result<Span, HeadError> {
@@ -248,6 +280,14 @@ impl Section {
             None => Err(HeadError::BareLf),
         }
     }
+}
+
+/// The bit of [`Section::present`] for this name. Few names that are looked up share their bit with one that most heads have.
+const fn presence_bit(name: &[u8]) -> u64 {
+    let (Some(first), Some(last)) = (name.first(), name.last()) else { return 0 };
+    // Setting 0x20 makes letters of both cases equal.
+    let (first, last) = (*first | 0x20, *last | 0x20);
+    1 << ((name.len() * 3 + first as usize * 2 + last as usize * 8) % 64)
 }
 
 /// The first line of the input without its end, if it is complete and has no other control byte.

@@ -8,6 +8,9 @@ use aws_lc_rs::digest;
 pub(super) struct ArgumentsHash {
     len: u64,
     state: digest::Context,
+    /// The bytes themselves, while they fit.
+    kept: Vec<u8>,
+    keep_max: usize,
 }
 
 impl ArgumentsHash {
@@ -15,6 +18,21 @@ impl ArgumentsHash {
     pub(super) fn feed(&mut self, bytes: &[u8]) {
         self.len += bytes.len() as u64;
         self.state.update(bytes);
+        if self.keep_max > 0 && bytes.len() <= self.keep_max - self.kept.len() {
+            self.kept.extend_from_slice(bytes);
+        } else {
+            (self.kept, self.keep_max) = (Vec::new(), 0);
+        }
+    }
+
+    /// Keeps the bytes themselves, if there are no more than this.
+    pub(super) fn keep(&mut self, len_max: usize) {
+        self.keep_max = len_max;
+    }
+
+    /// The bytes so far, if they were kept.
+    pub(super) fn text(&self) -> Option<&[u8]> {
+        (self.keep_max > 0).then_some(&self.kept)
     }
 
     /// The length and hash of all bytes so far.
@@ -27,7 +45,7 @@ impl ArgumentsHash {
 
 impl Default for ArgumentsHash {
     fn default() -> ArgumentsHash {
-        ArgumentsHash { len: 0, state: digest::Context::new(&digest::SHA256) }
+        ArgumentsHash { len: 0, state: digest::Context::new(&digest::SHA256), kept: Vec::new(), keep_max: 0 }
     }
 }
 

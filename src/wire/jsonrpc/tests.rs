@@ -283,6 +283,17 @@ fn arguments_have_a_digest_however_the_message_is_cut_and_spaced() {
         assert_eq!(len, plain.len() as u64, "in pieces of {piece}");
         assert_eq!(hash, digest::digest(&digest::SHA256, plain.as_bytes()).as_ref(), "in pieces of {piece}");
     }
+    let plain = r#"{"q":"a b \"\u00e9","n":[1,{"x":null}]}"#.as_bytes();
+    for (piece, len_max) in
+        (1..20).flat_map(|piece| [0, 1, plain.len() - 1, plain.len(), 1_000].map(|max| (piece, max)))
+    {
+        peek.clear();
+        peek.keep_arguments(len_max);
+        spaced.as_bytes().chunks(piece).for_each(|piece| peek.feed(piece));
+        let kept = (len_max >= plain.len()).then_some(plain);
+        assert_eq!(peek.kept_arguments(), kept, "at most {len_max} in pieces of {piece}");
+        assert_eq!(peek.arguments_hash().unwrap().0, plain.len() as u64);
+    }
     peek.clear();
     peek.hash_arguments();
     peek.feed(&one.as_bytes()[..one.len() - 1]);

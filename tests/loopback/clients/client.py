@@ -1,9 +1,11 @@
 """A client in Python with its default settings, which calls the tool `work` as often as it is told.
 
-Usage: client.py python-sdk|fastmcp|openai-agents URL
+Usage: client.py python-sdk|fastmcp|openai-agents
 
-It prints a line when it is connected. Each line that it reads is a number of milliseconds: it calls the tool with it, and prints
-how that ended as JSON: `result`, or the `error` that was raised with its `code`, `message` and `data` as far as it has them, and
+Each line that it reads is a URL, a number of milliseconds or, in python-sdk, the name of a tool. It connects to the URL, beside the
+connections that it has, and prints a line when it is connected. It calls `work` with the number, or the tool of that name, whose result
+is checked against the schema that the server has listed, through the last connection. It prints how that ended as JSON: `result`, or
+the `error` that was raised with its `code`, `message` and `data` as far as it has them, and
 `model`, what the library itself shows to a model, if it does.
 """
 
@@ -11,7 +13,7 @@ import importlib
 import json
 import logging
 import sys
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
 import anyio.to_thread
@@ -24,6 +26,9 @@ async def client_of(package, url):
     async with importlib.import_module(package).Client(url) as client:
 
         async def call(ms):
+            if isinstance(ms, str):
+                await client.list_tools()
+                return (await client.call_tool(ms, {})).model_dump(mode="json", by_alias=True)
             result = await client.call_tool("work", {"ms": ms})
             return {"result": result.content[0].text}
 
@@ -61,14 +66,18 @@ def told(error):
     }
 
 
-async def main(kind, url):
+async def main(kind):
     packages = {"python-sdk": "mcp", "fastmcp": "fastmcp"}
-    client = client_of(packages[kind], url) if kind in packages else openai_agents(url)
-    async with client as call:
-        print("connected", flush=True)
-        while line := await anyio.to_thread.run_sync(sys.stdin.readline):
+    call = None
+    async with AsyncExitStack() as connections:
+        while line := (await anyio.to_thread.run_sync(sys.stdin.readline)).strip():
+            if line.startswith("http"):
+                client = client_of(packages[kind], line) if kind in packages else openai_agents(line)
+                call = await connections.enter_async_context(client)
+                print("connected", flush=True)
+                continue
             try:
-                said = await call(int(line))
+                said = await call(int(line) if line.isdigit() else line)
             except Exception as error:
                 said = told(error)
             print(json.dumps(said, default=str), flush=True)

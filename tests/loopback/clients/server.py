@@ -1,14 +1,17 @@
-"""An MCP server of the official Python SDK with two tools: `work` takes as many milliseconds as it is told, `hold` a minute.
+"""An MCP server of the official Python SDK: `work` takes as many milliseconds as it is told, `hold` a minute. The results of `key`,
+`note` and `rows` have schemas.
 
 Once it can be connected to, it prints its port.
 """
 
 import logging
 import socket
+from typing import Annotated
 
 import anyio
 import uvicorn
 from mcp.server.mcpserver import MCPServer
+from pydantic import BaseModel, Field
 
 server = MCPServer("clients")
 
@@ -23,6 +26,33 @@ async def work(ms: int) -> str:
 async def hold() -> str:
     await anyio.sleep(60)
     return "done"
+
+
+class Key(BaseModel):
+    key: Annotated[str, Field(pattern="^AKIA")]
+
+
+class Note(BaseModel):
+    note: str
+
+
+class Rows(BaseModel):
+    rows: list[int]
+
+
+@server.tool()
+async def key() -> Key:
+    return Key(key="AKIAIOSFODNN7EXAMPLE")
+
+
+@server.tool()
+async def note() -> Note:
+    return Note(note="it is AKIAIOSFODNN7EXAMPLE")
+
+
+@server.tool()
+async def rows() -> Rows:
+    return Rows(rows=list(range(100)))
 
 
 logging.disable(logging.ERROR)

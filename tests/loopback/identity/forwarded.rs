@@ -100,7 +100,7 @@ const POLICY: &str = "[[role]]\nname = 'support'\nproofs = ['forwarded']\nissuer
      [[rule]]\nname = 'bob'\neffect = 'allow'\ntools = ['*']\nroles = ['bob']\n";
 
 #[test]
-fn a_connector_knows_from_a_trusted_edge_who_calls_and_no_agent_can_say_so_itself() {
+fn a_connector_accepts_forwarded_identities_of_edges_only() {
     let forged = format!("Adit-Caller: {}\r\nadit_caller: {}\r\nConnection: adit-caller\r\n", stolen(), stolen());
     for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
         for traffic in [Traffic::Plain, Traffic::Resealed] {
@@ -160,7 +160,7 @@ fn a_connector_knows_from_a_trusted_edge_who_calls_and_no_agent_can_say_so_itsel
 }
 
 #[test]
-fn what_an_edge_says_counts_only_where_it_is_trusted_and_for_its_route() {
+fn a_forwarded_identity_counts_only_from_a_trusted_edge_and_for_its_route() {
     for (driver, traffic) in [(DriverChoice::Epoll, Traffic::Plain), (DriverChoice::Uring, Traffic::Resealed)] {
         let (got, tokens, edge) = (Got::default(), Signer::new("k1"), edge_keys());
         let tunnel = Tunnel::with_upstreams(driver, traffic, (1, 1), &[serve(&got)]);
@@ -264,7 +264,8 @@ fn an_edge_keeps_and_rotates_its_keys_and_a_connector_has_them_in_a_file() {
     let audit = tunnel.file("audit");
     tunnel.connect_routes(&format!(
         "[[route]]\nhost = '{HOST}'\nupstream = 'http://{upstream}'\nauth_resource = '{RESOURCE}'\n\
-         forwarded_identity = 'required'\ntrusted_edges = 'front'\n\
+         forwarded_identity = 'required'\ntrusted_edges = 'front'\nedge_authorities = 'front'\n\
+         [[edge_authority]]\nname = 'front'\nca_file = 'ca.pem'\n\
          [[trusted_edge]]\nname = 'front'\nissuer = '{EDGE}'\njwks_file = 'front.jwks.json'\nvouches_for = '{name}'\n\
          [audit]\nmode = 'required'\ndir = '{}'\n",
         audit.display()
@@ -281,6 +282,8 @@ fn an_edge_keeps_and_rotates_its_keys_and_a_connector_has_them_in_a_file() {
     assert_eq!((&line["caller"], &line["issuer"]), (&json!("alice"), &json!(name)), "{line}");
     assert_eq!((&line["proof"], &line["forwarded_by"]), (&json!("forwarded"), &json!("front")), "{line}");
     assert_eq!(line["forwarded_proof"], "jwt", "{line}");
+    // The name is that of the certificate with which connectors are served.
+    assert_eq!((&line["edge_name"], &line["edge_authority"]), (&json!("edge.test"), &json!("x509:front")), "{line}");
 
     // The connector keeps running with the file as it is.
     tunnel.edge = None;

@@ -18,7 +18,7 @@ use crate::conformance::setup::SetUp;
 use crate::support::{HOST, Tunnel};
 
 /// How many bodies are sent in the ordinary run. `ADIT_TEST_BODIES` asks for more.
-const BODIES: u64 = 6_000;
+const BODIES: u64 = 4_000;
 const POLICY: &str = "[[rule]]\neffect = 'allow'\ntools = ['get_a', 'naïve 🦀', 'get \"b\"\\c']\nprompts = ['ask_a']\n\
     resources = ['file:///docs/a']\n[[rule]]\neffect = 'allow'\nmethods = ['x/own']\n";
 
@@ -152,7 +152,7 @@ fn readings(command: &mut Command, bodies: &[Vec<u8>]) -> Vec<Vec<(String, Optio
 }
 
 #[test]
-fn whatever_passes_is_read_by_the_sdks_as_what_the_policy_allows() {
+fn sdks_read_accepted_bodies_as_the_policy_did() {
     let count = std::env::var("ADIT_TEST_BODIES").map_or(BODIES, |count| count.parse().unwrap());
     let passed = Passed::default();
     let mut rng = Rng::new(13);

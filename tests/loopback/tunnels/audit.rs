@@ -20,9 +20,13 @@ const AGENTS: usize = 4;
 const CALLS: usize = 12;
 
 fn site(driver: &str, mode: &str) -> (Site, PathBuf) {
+    site_with(driver, &format!("mode = '{mode}'"))
+}
+
+fn site_with(driver: &str, settings: &str) -> (Site, PathBuf) {
     let mut site = Site::new(driver);
     site.end_edge();
-    site.configure(&format!("[audit]\nmode = '{mode}'\n"));
+    site.configure(&format!("[audit]\n{settings}\n"));
     site.run_edge(driver);
     let log = site.data_dir().join("audit");
     (site, log)
@@ -162,7 +166,7 @@ fn a_line_has_the_decision_its_rule_and_its_policy() {
     fs::write(&policy, rules).unwrap();
     let digest = LineHash::of(rules.as_bytes()).text();
     let config = format!(
-        "[audit]\nmode = 'required'\ndir = '{}'\n[[route]]\nhost = 'a.test'\nupstream = 'http://{}'\npolicy_file = '{}'\n",
+        "[audit]\nmode = 'required'\narguments_max_bytes = 40\ndir = '{}'\n[[route]]\nhost = 'a.test'\nupstream = 'http://{}'\npolicy_file = '{}'\n",
         of_connector.display(),
         site.upstream.address,
         policy.display()
@@ -205,6 +209,19 @@ fn a_line_has_the_decision_its_rule_and_its_policy() {
         let is_answered = line["phases_us"].get("upstream").is_some();
         assert_eq!((&line["decision"], is_answered), (&json!("allowed"), decision == "allowed"), "{line}");
     }
+    // Of the arguments a line has what is neither secret nor too long.
+    for (arguments, written) in [
+        (r#"{"key":"AKIAIOSFODNN7EXAMPLE", "a": 1}"#, Some(r#"{"key":"[redacted:secret]","a":1}"#)),
+        (r#"{"text":"0123456789012345678901234567890"}"#, None),
+    ] {
+        let params = format!(r#"{{"name":"get_b","arguments":{arguments}}}"#);
+        let body = format!(r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{params}}}"#);
+        post(site.agents, &body).unwrap();
+        let [of_connector, of_edge] = [&of_connector, &of_edge].map(|log| of_kind(log, "call").pop().unwrap());
+        assert_eq!(of_connector.get("arguments"), written.map(Value::from).as_ref(), "{of_connector}");
+        assert_eq!(of_edge.get("arguments"), None, "{of_edge}");
+        assert_eq!(of_edge["argument_sha256"], of_connector["argument_sha256"]);
+    }
     connector.signal("TERM");
     assert_eq!(connector.ended(), Some(0));
     let found = |args: &[&str]| -> Vec<String> {
@@ -213,11 +230,11 @@ fn a_line_has_the_decision_its_rule_and_its_policy() {
         let name = |line: &str| serde_json::from_str::<Value>(line).unwrap()["name"].as_str().unwrap().to_owned();
         lines.lines().map(name).collect()
     };
-    assert_eq!(found(&["--decision", "allowed"]), ["get_a"]);
+    assert_eq!(found(&["--decision", "allowed"]), ["get_a", "get_b", "get_b"]);
     assert_eq!(found(&["--decision", "denied"]), ["delete_a", "drop", "put"]);
     assert_eq!(found(&["--rule", "no-deletes"]), ["delete_a"]);
     assert_eq!(found(&["--rule", "#2", "--decision", "denied"]), ["drop"]);
-    assert_eq!(found(&["--outcome", "ok"]), ["get_a"]);
+    assert_eq!(found(&["--outcome", "ok"]), ["get_a", "get_b", "get_b"]);
     assert!(of_connector.join("audit.index").is_file(), "searches have made an index");
     assert_eq!(found(&["--scan", "--decision", "denied"]), ["delete_a", "drop", "put"]);
     let otel = site.run(&["audit", "export", "--format", "otel", "--rule", "no-deletes", text_of(&of_connector)]);
@@ -238,8 +255,8 @@ fn a_line_has_the_decision_its_rule_and_its_policy() {
 #[test]
 fn no_answered_call_is_missing_however_often_the_edge_is_killed() {
     let kills = std::env::var("ADIT_TEST_AUDIT_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
-    for driver in ["epoll", "uring"] {
-        let (mut site, log) = site(driver, "required");
+    for (driver, sync) in [("epoll", "data"), ("uring", "write")] {
+        let (mut site, log) = site_with(driver, &format!("mode = 'required'\nsync = '{sync}'"));
         site.listen = site.agents.to_string();
         let made = site.create(&["--host", "a.test"]);
         let _connector = site.connect("a.test", &made.token.tunnel_token);
@@ -308,7 +325,11 @@ fn without_a_log_nothing_is_written_and_with_best_effort_calls_are_too() {
 
 /// The status of the answer to a call; none if there was no whole one.
 fn call(agents: SocketAddr, tool: &str) -> Option<u16> {
-    let body = format!(r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{{"name":"{tool}"}}}}"#);
+    post(agents, &format!(r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{{"name":"{tool}"}}}}"#))
+}
+
+/// The status of the answer to a message; none if there was no whole one.
+fn post(agents: SocketAddr, body: &str) -> Option<u16> {
     let mut stream = TcpStream::connect(agents).ok()?;
     let length = body.len();
     write!(

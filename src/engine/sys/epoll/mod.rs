@@ -18,6 +18,7 @@ use crate::engine::driver::{
     Address, Close, Driver, DriverEvent, DriverKind, RawSocket, SocketOptions, Token, Wait, Wake,
 };
 use crate::engine::pool::Pool;
+use crate::engine::sys::alarm::Alarm;
 use crate::engine::sys::places::Places;
 use crate::engine::sys::poller::{Poller, SocketReadiness};
 use crate::engine::sys::socket;
@@ -29,13 +30,14 @@ use connection::{Connection, Leaving, Received};
 const TURN_ACCEPTS_MAX: usize = 64;
 /// The longest wait of a turn while a socket has no buffer.
 const STARVED_WAIT: Duration = Duration::from_millis(2);
-/// The token of the eventfd; no socket has this index.
+/// The token of the eventfd and of the alarm; no socket has this index.
 const WAKE_TOKEN: Token = Token { index: u32::MAX, generation: u32::MAX };
 
 /// A driver on epoll.
 pub(in crate::engine) struct EpollDriver {
     poller: Poller,
     wake: Arc<EventFd>,
+    alarm: Alarm,
     pool: Pool,
     /// The same pool, for sockets that carry links.
     link_pool: Pool,
@@ -72,9 +74,12 @@ impl EpollDriver {
         let poller = Poller::new()?;
         let wake = Arc::new(EventFd::new()?);
         poller.add(&*wake, WAKE_TOKEN)?;
+        let alarm = Alarm::new()?;
+        poller.add(&alarm, WAKE_TOKEN)?;
         Ok(EpollDriver {
             poller,
             wake,
+            alarm,
             pool: pool.clone(),
             link_pool: pool.for_links(),
             places: Places::new(),
@@ -150,7 +155,7 @@ impl EpollDriver {
     fn take_reports(&mut self, reports: usize, events: &mut Vec<DriverEvent>) {
         for at in 0..reports {
             let (token, readiness) = self.poller.report(at);
-            // The eventfd is not read, because each write to it triggers a new edge.
+            // Eventfd and alarm are not read: each write to the one and each end of the other triggers a new edge.
             if token != WAKE_TOKEN {
                 self.take_report(token, readiness, events);
             }
@@ -217,19 +222,17 @@ impl EpollDriver {
         }
     }
 
-    /// How long the poller may wait; `None` without end.
-    fn timeout(&self, wait: Wait, has_happened: bool) -> Option<Duration> {
-        let longest = match wait {
-            _ if has_happened || !self.ready.is_empty() => Some(Duration::ZERO),
-            Wait::Poll => Some(Duration::ZERO),
-            Wait::Until(Time::NEVER) => None,
-            Wait::Until(deadline) => Some(deadline - MonotonicClock.now()),
+    /// How long the poller may wait; `None` until something happens, which the alarm is too.
+    fn timeout(&mut self, wait: Wait, has_happened: bool) -> io::Result<Option<Duration>> {
+        let deadline = match wait {
+            Wait::Until(deadline) if !has_happened && self.ready.is_empty() => deadline,
+            _ => return Ok(Some(Duration::ZERO)),
         };
-        match longest {
-            Some(longest) if !self.starved.is_empty() => Some(longest.min(STARVED_WAIT)),
-            None if !self.starved.is_empty() => Some(STARVED_WAIT),
-            longest => longest,
+        let now = MonotonicClock.now();
+        if !self.starved.is_empty() {
+            return Ok(Some((deadline - now).min(STARVED_WAIT)));
         }
+        Ok(if self.alarm.goes_off_by(deadline, now)? { None } else { Some(Duration::ZERO) })
     }
 }
 
@@ -394,16 +397,17 @@ impl Driver for EpollDriver {
         Arc::clone(&self.wake) as Arc<dyn Wake>
     }
 
-    fn flush(&mut self, events: &mut Vec<DriverEvent>) {
+    fn flush(&mut self, events: &mut Vec<DriverEvent>) -> bool {
         events.append(&mut self.happened);
         self.flush_dirty(events);
+        true
     }
 
     fn turn(&mut self, wait: Wait, events: &mut Vec<DriverEvent>) -> io::Result<()> {
         let before = events.len();
         self.flush(events);
         self.retry_starved();
-        let timeout = self.timeout(wait, events.len() > before);
+        let timeout = self.timeout(wait, events.len() > before)?;
         let reports = self.poller.wait(timeout)?;
         self.take_reports(reports, events);
         self.serve_ready(events);

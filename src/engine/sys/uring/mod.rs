@@ -13,7 +13,7 @@ mod sending;
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ use crate::engine::driver::{
     Address, Close, Driver, DriverEvent, DriverKind, RawSocket, SocketOptions, Token, Wait, Wake,
 };
 use crate::engine::pool::Pool;
+use crate::engine::sys::alarm::Alarm;
 use crate::engine::sys::places::Places;
 use crate::engine::sys::socket;
 use crate::engine::sys::wake::EventFd;
@@ -50,6 +51,8 @@ pub(in crate::engine) struct UringDriver {
     shared: DriverShared,
     wake: Arc<EventFd>,
     wake_is_armed: bool,
+    alarm: Alarm,
+    alarm_is_armed: bool,
     places: Places<Endpoint>,
     /// Sockets and listeners with something to start or cancel.
     dirty: VecDeque<Token>,
@@ -85,6 +88,8 @@ impl UringDriver {
             shared: DriverShared { ring, buffers, messages: Vec::new() },
             wake: Arc::new(EventFd::new()?),
             wake_is_armed: false,
+            alarm: Alarm::new()?,
+            alarm_is_armed: false,
             places: Places::new(),
             dirty: VecDeque::new(),
             starved: VecDeque::new(),
@@ -184,13 +189,14 @@ impl UringDriver {
         Ok(())
     }
 
-    fn arm_wake(&mut self) -> io::Result<()> {
+    fn arm_wakers(&mut self) -> io::Result<()> {
         if !self.wake_is_armed {
-            let entry = opcode::PollAdd::new(Fd(self.wake.as_fd().as_raw_fd()), libc::POLLIN as u32).multi(true);
-            // SAFETY: the operation points to nothing; the driver keeps the descriptor until it ends, and then waits for
-            // the operation to end.
-            unsafe { self.shared.ring.push(&entry.build().user_data(name(Verb::Wake, NO_TOKEN))) }?;
+            watch(&mut self.shared.ring, self.wake.as_fd(), Verb::Wake)?;
             self.wake_is_armed = true;
+        }
+        if !self.alarm_is_armed {
+            watch(&mut self.shared.ring, self.alarm.as_fd(), Verb::Alarm)?;
+            self.alarm_is_armed = true;
         }
         Ok(())
     }
@@ -200,18 +206,12 @@ impl UringDriver {
             Wait::Until(deadline) if !has_happened => deadline,
             _ => return self.shared.ring.poll(),
         };
-        let mut timeout = match deadline {
-            Time::NEVER => None,
-            deadline => Some(deadline - MonotonicClock.now()),
-        };
-        if !self.starved.is_empty() {
-            timeout = Some(timeout.unwrap_or(STARVED_WAIT).min(STARVED_WAIT));
+        let now = MonotonicClock.now();
+        if deadline <= now || (self.starved.is_empty() && !self.alarm.goes_off_by(deadline, now)?) {
+            return self.shared.ring.poll();
         }
-        if timeout.is_some_and(|timeout| timeout.is_zero()) {
-            self.shared.ring.poll()
-        } else {
-            self.shared.ring.wait(timeout)
-        }
+        let timeout = (!self.starved.is_empty()).then(|| (deadline - now).min(STARVED_WAIT));
+        self.shared.ring.wait(timeout)
     }
 
     /// Handles the completions, and continues from there.
@@ -231,9 +231,13 @@ impl UringDriver {
     fn note(&mut self, completion: Completion, events: &mut Vec<DriverEvent>) -> Option<Token> {
         let (verb, token) = named(completion.name)?;
         match (verb, self.places.get_mut(token)) {
+            // Eventfd and alarm are not read: each write to the one and each end of the other triggers a new edge.
             (Verb::Wake, _) => {
-                // The eventfd is not read, because each write to it triggers a new edge.
                 self.wake_is_armed = completion.more;
+                return None;
+            }
+            (Verb::Alarm, _) => {
+                self.alarm_is_armed = completion.more;
                 return None;
             }
             (Verb::Connect, Some(Endpoint::Connection(connection))) => {
@@ -274,6 +278,14 @@ impl UringDriver {
         }
         false
     }
+}
+
+/// Completes whenever the descriptor becomes readable. The driver keeps it, and the operation ends before it does.
+fn watch(ring: &mut Ring, fd: BorrowedFd<'_>, verb: Verb) -> io::Result<()> {
+    let entry = opcode::PollAdd::new(Fd(fd.as_raw_fd()), libc::POLLIN as u32).multi(true);
+    // SAFETY: the operation points to nothing; the driver keeps the descriptor until it ends, and then waits for the
+    // operation to end.
+    unsafe { ring.push(&entry.build().user_data(name(verb, NO_TOKEN))) }
 }
 
 impl Listener {
@@ -442,7 +454,9 @@ impl Driver for UringDriver {
         Arc::clone(&self.wake) as Arc<dyn Wake>
     }
 
-    fn flush(&mut self, _events: &mut Vec<DriverEvent>) {}
+    fn flush(&mut self, _events: &mut Vec<DriverEvent>) -> bool {
+        false
+    }
 
     fn trim(&mut self) {
         if self.completions.is_empty() && self.shared.ring.buffers_are_empty() {
@@ -455,7 +469,7 @@ impl Driver for UringDriver {
     fn turn(&mut self, wait: Wait, events: &mut Vec<DriverEvent>) -> io::Result<()> {
         let before = events.len();
         events.append(&mut self.happened);
-        self.arm_wake()?;
+        self.arm_wakers()?;
         self.shared.buffers.refill();
         self.advance_dirty(events)?;
         self.retry_starved(events)?;

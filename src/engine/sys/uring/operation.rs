@@ -7,6 +7,7 @@ use crate::engine::sys::places::PLACES_MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verb {
     Accept,
+    Alarm,
     Cancel,
     Connect,
     Receive,
@@ -15,8 +16,8 @@ pub(super) enum Verb {
     Watch,
 }
 
-const VERBS: [Verb; 7] =
-    [Verb::Accept, Verb::Cancel, Verb::Connect, Verb::Receive, Verb::Send, Verb::Wake, Verb::Watch];
+const VERBS: [Verb; 8] =
+    [Verb::Accept, Verb::Alarm, Verb::Cancel, Verb::Connect, Verb::Receive, Verb::Send, Verb::Wake, Verb::Watch];
 
 /// The lowest bits of a name hold the token's index, and the bits above them the generation and the kind.
 const INDEX_BITS: u32 = 24;

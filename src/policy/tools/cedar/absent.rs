@@ -3,13 +3,16 @@
 use std::collections::BTreeSet;
 
 use crate::policy::tools::cedar::verdict::{CallerFacts, CedarQuestion, CedarVerdict};
-use crate::policy::tools::decision::Asked;
+use crate::policy::tools::decision::{Asked, Target};
 use crate::policy::tools::file_reader::PolicyFault;
 use crate::policy::tools::json_text::Unreadable;
 use crate::policy::tools::replay_unknown::ReplayUnknown;
 
 const ABSENT: &str =
-    "this build of adit cannot read Cedar: use one that was built with `cargo build --release --features cedar`";
+    "this build of adit has no Cedar: use one that was built with `cargo build --release --features cedar`";
+
+/// Why this build reads no Cedar files.
+pub const CEDAR_ABSENT: Option<&str> = Some(ABSENT);
 
 /// The policies of a Cedar file. This build has none.
 #[derive(Clone, Debug)]
@@ -18,6 +21,10 @@ pub enum AbsentRules {}
 /// A caller as Cedar sees it. This build has none.
 #[derive(Clone, Debug)]
 pub enum AbsentCaller {}
+
+/// What was prepared for a list. This build has nothing.
+#[derive(Debug)]
+pub(in crate::policy::tools) enum AbsentEntities {}
 
 /// The schema of Cedar policies, which this build cannot make.
 ///
@@ -105,7 +112,21 @@ impl AbsentRules {
         match *self {}
     }
 
-    pub(in crate::policy::tools) fn decide_listed(&self, _: &AbsentCaller, _: &CedarQuestion<'_>) -> CedarVerdict {
+    pub(in crate::policy::tools) fn prepare_list<'a>(
+        &self,
+        _: &AbsentCaller,
+        _: impl Iterator<Item = Target<'a>>,
+        _: &str,
+    ) -> Option<AbsentEntities> {
+        match *self {}
+    }
+
+    pub(in crate::policy::tools) fn decide_listed(
+        &self,
+        _: &AbsentCaller,
+        _: &CedarQuestion<'_>,
+        _: Option<&AbsentEntities>,
+    ) -> CedarVerdict {
         match *self {}
     }
 }

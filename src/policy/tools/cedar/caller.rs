@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::OnceLock;
 
-use cedar_policy::{Entity, EntityUid, RestrictedExpression};
+use cedar_policy::{Context, Entity, EntityUid, RestrictedExpression};
 use serde_json::Value;
 
 use crate::policy::identity::{AgentIdentity, IdentityProof};
 use crate::policy::tools::cedar::entities::{EntityKind, qualified};
+use crate::policy::tools::cedar::prepared::Prepared;
 use crate::policy::tools::cedar::verdict::CallerFacts;
+use crate::policy::tools::hints::ToolHints;
 
 /// The most tags and groups of one caller. What its claims have beyond is left out.
 const CLAIMS_MAX: usize = 1_000;
@@ -17,29 +20,83 @@ const CLAIMS_DEPTH_MAX: usize = 4;
 /// The claims whose values are groups.
 const GROUP_CLAIMS: [&str; 2] = ["groups", "roles"];
 
+/// How many combinations of annotations a tool can have, and that nothing is said of them.
+const HINTS: usize = 17;
+
 /// A caller as Cedar sees it.
 #[derive(Clone)]
 pub struct CedarCaller {
     pub(super) uid: EntityUid,
     pub(super) entity: Entity,
     /// The parts of the context that do not depend on the request.
-    pub(super) context: Vec<(String, RestrictedExpression)>,
+    context: Vec<(String, RestrictedExpression)>,
+    /// The contexts of requests without arguments, by the annotations of their tools, once they are needed.
+    contexts: [OnceLock<Option<Context>>; HINTS],
 }
 
 impl CedarCaller {
-    /// A caller with these roles. None if it cannot be told to Cedar, which no caller is known for.
-    pub(super) fn new<'a>(facts: &CallerFacts<'_>, roles: impl Iterator<Item = &'a str>) -> Option<CedarCaller> {
+    /// A caller with these roles, with what the policies read of it. None if it cannot be told to Cedar, which no caller is known
+    /// for.
+    pub(super) fn new<'a>(
+        facts: &CallerFacts<'_>,
+        roles: impl Iterator<Item = &'a str>,
+        rules: &Prepared,
+    ) -> Option<CedarCaller> {
         let uid = uid_of(facts.identity);
-        let mut parents: Vec<EntityUid> = roles.map(|role| EntityKind::Role.uid(role)).collect();
+        let is_named =
+            |role: &&str| rules.policies.iter().any(|policy| policy.roles.iter().any(|name| **name == **role));
+        let mut parents: Vec<EntityUid> = roles.filter(is_named).map(|role| EntityKind::Role.uid(role)).collect();
         let mut tags = BTreeMap::new();
-        if let Some(identity) = facts.identity.filter(|identity| identity.proof != IdentityProof::Key) {
+        let has_claims = |identity: &&AgentIdentity| identity.proof != IdentityProof::Key;
+        if let Some(identity) = facts.identity.filter(has_claims).filter(|_| rules.uses_tags || rules.uses_groups) {
             flatten(&identity.claims, "", 0, &mut tags);
             let groups = GROUP_CLAIMS.iter().filter_map(|claim| tags.get(*claim)).flatten();
             parents.extend(groups.map(|group| EntityKind::Group.uid(&qualified(identity.issuer.as_deref(), group))));
         }
-        let tags = tags.into_iter().map(|(name, values)| (name, set(values.iter())));
+        let tags = tags.into_iter().filter(|_| rules.uses_tags).map(|(name, values)| (name, set(values.iter())));
         let entity = Entity::new_with_tags(uid.clone(), attributes(facts.identity), parents, tags).ok()?;
-        Some(CedarCaller { uid, entity, context: context(facts) })
+        let contexts = [const { OnceLock::new() }; HINTS];
+        Some(CedarCaller { uid, entity, context: context(facts, rules), contexts })
+    }
+
+    /// The context of a request without arguments, of a tool with these annotations.
+    pub(super) fn context(&self, hints: Option<ToolHints>, rules: &Prepared) -> Option<&Context> {
+        let hints = hints.filter(|_| rules.uses_annotations);
+        let bits = hints.map(|hints| {
+            [hints.read_only_hint, hints.destructive_hint, hints.idempotent_hint, hints.open_world_hint]
+                .into_iter()
+                .fold(0, |bits, is_so| bits << 1 | usize::from(is_so))
+        });
+        let kept = &self.contexts[bits.unwrap_or(HINTS - 1)];
+        kept.get_or_init(|| self.context_with(hints, Vec::new(), rules)).as_ref()
+    }
+
+    /// The context of a request, with its arguments in `more`.
+    pub(super) fn context_with(
+        &self,
+        hints: Option<ToolHints>,
+        more: Vec<(String, RestrictedExpression)>,
+        rules: &Prepared,
+    ) -> Option<Context> {
+        let mut all = self.context.clone();
+        for name in ["arguments", "decimals"].into_iter().filter(|_| rules.uses_arguments) {
+            if !more.iter().any(|(known, _)| known == name) {
+                all.push((name.to_owned(), record([])));
+            }
+        }
+        all.extend(more);
+        if let Some(hints) = hints.filter(|_| rules.uses_annotations) {
+            let said = [
+                ("read_only", hints.read_only_hint),
+                // This annotation is meaningful only if the tool modifies something.
+                ("destructive", hints.destructive_hint && !hints.read_only_hint),
+                ("idempotent", hints.idempotent_hint),
+                ("open_world", hints.open_world_hint),
+            ];
+            let said = said.map(|(name, is_so)| (name.to_owned(), RestrictedExpression::new_bool(is_so)));
+            all.push(("annotations".to_owned(), record(said)));
+        }
+        Context::from_pairs(all).ok()
     }
 }
 
@@ -118,8 +175,8 @@ fn flatten(
     }
 }
 
-/// The time and the network of a request.
-fn context(facts: &CallerFacts<'_>) -> Vec<(String, RestrictedExpression)> {
+/// The time and the network of a request, as far as policies read them.
+fn context(facts: &CallerFacts<'_>, rules: &Prepared) -> Vec<(String, RestrictedExpression)> {
     const DAY_S: u64 = 86_400;
     let seconds = facts.unix.as_secs();
     let long = |value: u64| RestrictedExpression::new_long(i64::try_from(value).unwrap_or(i64::MAX));
@@ -129,11 +186,13 @@ fn context(facts: &CallerFacts<'_>) -> Vec<(String, RestrictedExpression)> {
         ("hour", long(seconds % DAY_S / 3_600)),
         ("weekday", long((seconds / DAY_S + 3) % 7 + 1)),
     ];
-    let address = facts.address.map(|address| address.to_canonical().to_string());
-    let network = address.map(|address| ("address".to_owned(), RestrictedExpression::new_ip(address)));
     let time = time.map(|(name, value)| (name.to_owned(), value));
-    let records = [("time", record(time)), ("network", record(network))];
-    records.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    let network = || {
+        let address = facts.address.map(|address| address.to_canonical().to_string());
+        record(address.map(|address| ("address".to_owned(), RestrictedExpression::new_ip(address))))
+    };
+    let time = rules.uses_time.then(|| ("time".to_owned(), record(time)));
+    time.into_iter().chain(rules.uses_network.then(|| ("network".to_owned(), network()))).collect()
 }
 
 /// A record of members with different names.

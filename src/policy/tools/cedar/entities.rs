@@ -72,6 +72,11 @@ impl EntityKind {
         EntityUid::from_type_name_and_id(NAMES[self as usize].clone(), EntityId::new(id))
     }
 
+    /// Whether this is the name of the kind.
+    pub(super) fn is_named(self, name: &EntityTypeName) -> bool {
+        *name == NAMES[self as usize]
+    }
+
     /// Whether an entity is of this kind.
     pub(super) fn is_of(self, uid: &EntityUid) -> bool {
         *uid.type_name() == NAMES[self as usize]

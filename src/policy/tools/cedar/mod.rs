@@ -14,6 +14,8 @@ mod entities;
 #[cfg(feature = "cedar")]
 mod expression;
 #[cfg(feature = "cedar")]
+mod known_entities;
+#[cfg(feature = "cedar")]
 mod policy_index;
 #[cfg(feature = "cedar")]
 mod prepared;
@@ -34,15 +36,23 @@ mod validation;
 mod verdict;
 
 #[cfg(not(feature = "cedar"))]
-pub use absent::{AbsentCaller as CedarCaller, AbsentRules as CedarRules, cedar_schema};
+pub(super) use absent::AbsentEntities as KnownEntities;
+#[cfg(not(feature = "cedar"))]
+pub use absent::{AbsentCaller as CedarCaller, AbsentRules as CedarRules, CEDAR_ABSENT, cedar_schema};
 #[cfg(feature = "cedar")]
 pub use caller::CedarCaller;
+#[cfg(feature = "cedar")]
+pub(super) use known_entities::KnownEntities;
 #[cfg(feature = "cedar")]
 pub use rules::CedarRules;
 #[cfg(feature = "cedar")]
 pub use schema::cedar_schema;
 pub use verdict::CallerFacts;
 pub(super) use verdict::{CedarQuestion, CedarVerdict};
+
+/// Why this build reads no Cedar files, if it does not.
+#[cfg(feature = "cedar")]
+pub const CEDAR_ABSENT: Option<&str> = None;
 
 #[cfg(all(test, feature = "cedar"))]
 mod tests;

@@ -1,16 +1,25 @@
-//! The policies to evaluate for a resource: those whose scope names it, and those that name none.
+//! The policies to evaluate for a resource: those whose scope names it or its kind, and those that name none.
 
 use std::collections::HashMap;
 
-use cedar_policy::{EntityUid, Policy, PolicySet, PolicySetError, ResourceConstraint};
+use cedar_policy::{ActionConstraint, EntityUid, Policy, PolicySet, PolicySetError, ResourceConstraint};
+
+use crate::policy::tools::cedar::entities::EntityKind;
 
 /// The most policies that the index has of all resources together. With more, all policies are evaluated for each.
 const INDEXED_MAX: usize = 20_000;
 
+/// The kinds of resources that are asked about with one action only.
+const KINDS: [(EntityKind, &str); 3] =
+    [(EntityKind::Tool, "tools/call"), (EntityKind::Prompt, "prompts/get"), (EntityKind::Resource, "resources/read")];
+
 /// Policies by the resource that their scope names. Policies for other resources cannot match, so they are not evaluated.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PolicyIndex {
+    /// The policies that name no resource.
     general: PolicySet,
+    /// Those of them that can match a kind of resource with its action.
+    by_kind: [PolicySet; KINDS.len()],
     by_resource: HashMap<EntityUid, PolicySet>,
 }
 
@@ -20,22 +29,56 @@ impl PolicyIndex {
             ResourceConstraint::Eq(uid) => Some(uid),
             _ => None,
         };
-        let general = set_of(policies.iter().filter(|policy| named(policy).is_none()))?;
-        if (policies.len() - general.num_of_policies()) * general.num_of_policies() > INDEXED_MAX {
-            return Ok(PolicyIndex { general: set_of(policies.iter())?, by_resource: HashMap::new() });
+        let named_count = policies.iter().filter(|policy| named(policy).is_some()).count();
+        let is_small = named_count * (policies.len() - named_count) <= INDEXED_MAX;
+        let is_general = |policy: &&Policy| !is_small || named(policy).is_none();
+        let mut index = PolicyIndex {
+            general: set_of(policies.iter().filter(is_general))?,
+            by_kind: <[PolicySet; KINDS.len()]>::default(),
+            by_resource: HashMap::new(),
+        };
+        for (set, (kind, action)) in index.by_kind.iter_mut().zip(KINDS) {
+            *set = set_of(policies.iter().filter(is_general).filter(|policy| may_match(policy, kind, action)))?;
         }
-        let mut by_resource = HashMap::new();
-        for policy in policies {
+        for policy in policies.iter().filter(|_| is_small) {
             let Some(uid) = named(policy) else { continue };
-            let set = by_resource.entry(uid).or_insert_with(|| general.clone());
+            let set = match index.by_resource.get_mut(&uid) {
+                Some(set) => set,
+                None => {
+                    let general = index.general_of(&uid).clone();
+                    index.by_resource.entry(uid).or_insert(general)
+                }
+            };
             set.add(policy.clone()).map_err(Box::new)?;
         }
-        Ok(PolicyIndex { general, by_resource })
+        Ok(index)
     }
 
     pub(super) fn of(&self, resource: &EntityUid) -> &PolicySet {
-        self.by_resource.get(resource).unwrap_or(&self.general)
+        self.by_resource.get(resource).unwrap_or_else(|| self.general_of(resource))
     }
+
+    fn general_of(&self, resource: &EntityUid) -> &PolicySet {
+        let kind = KINDS.iter().position(|(kind, _)| kind.is_of(resource));
+        kind.map_or(&self.general, |at| &self.by_kind[at])
+    }
+}
+
+/// Whether the scope of a policy can match a resource of this kind, which is asked about with this action.
+fn may_match(policy: &Policy, kind: EntityKind, action: &str) -> bool {
+    let is_action = |uid: &EntityUid| AsRef::<str>::as_ref(uid.id()) == action;
+    let of_kind = match policy.resource_constraint() {
+        ResourceConstraint::Any | ResourceConstraint::In(_) => true,
+        ResourceConstraint::Eq(uid) => kind.is_of(&uid),
+        ResourceConstraint::Is(name) | ResourceConstraint::IsIn(name, _) => kind.is_named(&name),
+    };
+    let of_action = match policy.action_constraint() {
+        ActionConstraint::Any => true,
+        ActionConstraint::Eq(uid) => is_action(&uid),
+        // An action is in itself.
+        ActionConstraint::In(uids) => uids.iter().any(is_action),
+    };
+    of_kind && of_action
 }
 
 pub(super) fn set_of<'a>(policies: impl Iterator<Item = &'a Policy>) -> Result<PolicySet, Box<PolicySetError>> {

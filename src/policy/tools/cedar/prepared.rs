@@ -28,6 +28,11 @@ pub(super) struct Prepared {
     pub(super) uses_decimals: bool,
     pub(super) uses_annotations: bool,
     pub(super) uses_time: bool,
+    pub(super) uses_network: bool,
+    /// Whether any policy reads the tags of the caller.
+    pub(super) uses_tags: bool,
+    /// Whether any policy names a group.
+    pub(super) uses_groups: bool,
     pub(super) has_permit: bool,
     /// The policies for recorded calls, of callers without and with claims, once they are asked for.
     pub(super) replayed: [OnceLock<Option<ReplayPolicies>>; 2],
@@ -45,6 +50,7 @@ pub(super) struct PolicyNote {
     pub(super) mentions_arguments: bool,
     /// The resource that its scope names.
     pub(super) resource: Option<Patterns>,
+    pub(super) names_group: bool,
     /// The roles that it names.
     pub(super) roles: Vec<Box<str>>,
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::policy::tools::cedar::argument_values::ReadNames;
 use crate::policy::tools::cedar::entities::EntityKind;
 use crate::policy::tools::cedar::expression::{
-    Bound, attributes, bounded_policy, conditions, has_variable, reads_context,
+    Bound, attributes, bounded_policy, conditions, has_operand, has_variable, reads_context,
 };
 use crate::policy::tools::cedar::policy_index::{PolicyIndex, set_of};
 use crate::policy::tools::cedar::prepared::{PolicyNote, Prepared};
@@ -137,6 +137,7 @@ fn read_policy(
         scope,
         mentions_arguments: conditions(&form).any(|condition| reads_context(condition, &ARGUMENTS)),
         resource,
+        names_group: policy.entity_literals().iter().any(|uid| EntityKind::Group.is_of(uid)),
         roles: roles.map(|uid| AsRef::<str>::as_ref(uid.id()).into()).collect(),
     };
     Some(ReadPolicy { policy, form, note })
@@ -187,12 +188,20 @@ fn prepare(text: &str, found: &[Statement<'_>], read: Vec<ReadPolicy>) -> Result
         uses_decimals: uses(&["decimals"]),
         uses_annotations: uses(&["annotations"]),
         uses_time: uses(&["time"]),
+        uses_network: uses(&["network"]),
+        uses_tags: read.iter().any(|one| conditions(&one.form).any(|body| has_operand(body, &reads_tag))),
+        uses_groups: read.iter().any(|one| one.note.names_group),
         has_permit: read.iter().any(|one| one.note.effect == Effect::Permit),
         warnings,
         replayed: <[OnceLock<_>; 2]>::default(),
         policies: read.into_iter().map(|one| one.note).collect(),
     };
     Ok(prepared)
+}
+
+/// Whether an operator reads a tag of an entity.
+fn reads_tag(operator: &str, _: &Value) -> bool {
+    matches!(operator, "hasTag" | "getTag")
 }
 
 /// The policies that name methods which the protocol needs. Others do not apply to them.

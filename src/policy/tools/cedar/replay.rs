@@ -22,9 +22,9 @@ impl CedarRules {
             return (vec![CedarVerdict::NotPermitted], BTreeSet::new());
         };
         if question.asked.method == "completion/complete" {
-            return (vec![self.decide_listed(caller, question)], BTreeSet::new());
+            return (vec![self.decide_listed(caller, question, None)], BTreeSet::new());
         }
-        let verdict = |index: &PolicyIndex| self.decide_with(caller, question, Vec::new(), index, &|_| false);
+        let verdict = |index: &PolicyIndex| self.decide_with(caller, question, Vec::new(), (index, None), &|_| false);
         let (best, worst) = (verdict(&policies.best), verdict(&policies.worst));
         let is_permitted = |verdict: &CedarVerdict| matches!(verdict, CedarVerdict::Permitted(_));
         if is_permitted(&best) == is_permitted(&worst) {

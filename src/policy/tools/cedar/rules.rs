@@ -1,22 +1,22 @@
 //! The policies of a Cedar file, prepared once, and what they say of a request.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 use std::fmt;
 use std::iter;
 use std::sync::Arc;
 
-use cedar_policy::{Context, Decision, Effect, Entities, Entity, EntityUid, PolicySet, Request, RestrictedExpression};
+use cedar_policy::{Context, Decision, Effect, EntityUid, PolicySet, Request, RestrictedExpression};
 
 use crate::policy::tools::cedar::argument_values::ArgumentValues;
 use crate::policy::tools::cedar::caller::{CedarCaller, record};
 use crate::policy::tools::cedar::entities::EntityKind;
+use crate::policy::tools::cedar::known_entities::KnownEntities;
 use crate::policy::tools::cedar::policy_index::PolicyIndex;
 use crate::policy::tools::cedar::prepared::Prepared;
 use crate::policy::tools::cedar::reader::read;
 use crate::policy::tools::cedar::verdict::{CallerFacts, CedarQuestion, CedarVerdict};
 use crate::policy::tools::decision::{Asked, RuleId, Target};
 use crate::policy::tools::file_reader::PolicyFault;
-use crate::policy::tools::hints::ToolHints;
 use crate::policy::tools::json_text::Unreadable;
 use crate::policy::tools::method_default::MethodDefault;
 use crate::policy::tools::uri::{lower, normal, pattern_of, shorter};
@@ -32,8 +32,9 @@ pub struct CedarRules(pub(super) Arc<Prepared>);
 struct Ask<'a> {
     caller: &'a CedarCaller,
     action: &'a str,
-    resource: Entity,
-    context: Context,
+    resource: EntityUid,
+    context: &'a Context,
+    entities: &'a KnownEntities,
 }
 
 /// What Cedar answers.
@@ -100,7 +101,23 @@ impl CedarRules {
         facts: &CallerFacts<'_>,
         roles: impl Iterator<Item = &'a str>,
     ) -> Option<CedarCaller> {
-        CedarCaller::new(facts, roles)
+        CedarCaller::new(facts, roles, &self.0)
+    }
+
+    /// Prepares questions of one caller about these targets, for [`decide_listed`](CedarRules::decide_listed). None if that is not
+    /// possible: each is then prepared by itself.
+    pub(in crate::policy::tools) fn prepare_list<'a>(
+        &self,
+        caller: &CedarCaller,
+        targets: impl Iterator<Item = Target<'a>>,
+        place: &str,
+    ) -> Option<KnownEntities> {
+        let named = targets.filter_map(|target| match target {
+            Target::Tool(name) => Some((EntityKind::Tool, name)),
+            Target::Prompt(name) => Some((EntityKind::Prompt, name)),
+            _ => None,
+        });
+        KnownEntities::new(caller, named, place)
     }
 
     /// The decision about a request. `message` is the complete message, if the decision [needs](CedarRules::needs_arguments) it.
@@ -117,7 +134,7 @@ impl CedarRules {
         let Prepared { exact, names, uses_decimals, .. } = &*self.0;
         let asked = &question.asked;
         if asked.method == "completion/complete" && asked.target != Target::Nothing {
-            return Ok(self.decide_listed(caller, question));
+            return Ok(self.decide_listed(caller, question, None));
         }
         let mut more = Vec::new();
         if self.needs_arguments(asked) {
@@ -127,21 +144,23 @@ impl CedarRules {
                 more.push(("decimals".to_owned(), record(decimals)));
             }
         }
-        Ok(self.decide_with(caller, question, more, exact, &|_| false))
+        Ok(self.decide_with(caller, question, more, (exact, None), &|_| false))
     }
 
-    /// The decision about whether a request could be allowed with some arguments.
+    /// The decision about whether a request could be allowed with some arguments. `known` is what was prepared for a list.
     pub(in crate::policy::tools) fn decide_listed(
         &self,
         caller: &CedarCaller,
         question: &CedarQuestion<'_>,
+        known: Option<&KnownEntities>,
     ) -> CedarVerdict {
         let Prepared { listed, policies, .. } = &*self.0;
         if let Target::Template(template) = question.asked.target {
             return self.decide_template(caller, question, template);
         }
         // What such a policy cannot evaluate it may not come to with other arguments.
-        self.decide_with(caller, question, Vec::new(), listed, &|policy| policies[policy].mentions_arguments)
+        let is_uncertain = |policy: usize| policies[policy].mentions_arguments;
+        self.decide_with(caller, question, Vec::new(), (listed, known), &is_uncertain)
     }
 
     pub(super) fn decide_with(
@@ -149,18 +168,27 @@ impl CedarRules {
         caller: &CedarCaller,
         question: &CedarQuestion<'_>,
         more: Vec<(String, RestrictedExpression)>,
-        index: &PolicyIndex,
+        (index, known): (&PolicyIndex, Option<&KnownEntities>),
         is_uncertain: &dyn Fn(usize) -> bool,
     ) -> CedarVerdict {
         let Asked { method, target } = question.asked;
         let default = MethodDefault::of(method);
-        let Some(context) = self.context(caller, question.hints, more) else { return self.failed("its context") };
-        let ask = |resource: Entity, set: &PolicySet| {
-            self.ask(&Ask { caller, action: action_of(method, target), resource, context: context.clone() }, set)
+        let context = if more.is_empty() {
+            caller.context(question.hints, &self.0).map(Cow::Borrowed)
+        } else {
+            caller.context_with(question.hints, more, &self.0).map(Cow::Owned)
+        };
+        let Some(context) = context else { return self.failed("its context") };
+        let ask = |resource: EntityUid, set: &PolicySet, entities: &KnownEntities| {
+            self.ask(&Ask { caller, action: action_of(method, target), resource, context: &context, entities }, set)
         };
         let named = |kind: EntityKind, name: &str| {
-            let resource = entity(kind, name, question.place)?;
-            Some(ask(resource.1, index.of(&resource.0)))
+            let uid = kind.uid(name);
+            let set = index.of(&uid);
+            match known.filter(|known| known.has(&uid)) {
+                Some(known) => Some(ask(uid, set, known)),
+                None => KnownEntities::new(caller, [(kind, name)], question.place).map(|own| ask(uid, set, &own)),
+            }
         };
         let answer = match target {
             Target::Tool(name) => named(EntityKind::Tool, name),
@@ -168,15 +196,15 @@ impl CedarRules {
             Target::Resource(uri) => return self.decide_resource(uri, &named, is_uncertain),
             Target::Template(_) => None,
             Target::Nothing => {
-                let route = Entity::with_uid(EntityKind::Route.uid(question.place));
+                let route = EntityKind::Route.uid(question.place);
                 let set = match default {
                     MethodDefault::Allowed => match self.0.methods.get(method) {
                         Some(set) => set,
                         None => return CedarVerdict::Permitted(None),
                     },
-                    _ => index.of(&route.uid()),
+                    _ => index.of(&route),
                 };
-                Some(ask(route, set))
+                KnownEntities::of_route(caller, question.place).map(|own| ask(route.clone(), set, &own))
             }
         };
         let Some(answer) = answer else { return self.failed("its resource") };
@@ -212,10 +240,12 @@ impl CedarRules {
     fn decide_template(&self, caller: &CedarCaller, question: &CedarQuestion<'_>, template: &str) -> CedarVerdict {
         let Prepared { templates, policies, has_permit, .. } = &*self.0;
         let Ok(pattern) = pattern_of(template) else { return CedarVerdict::NotPermitted };
-        let resource = entity(EntityKind::Resource, &pattern, question.place);
-        let context = self.context(caller, None, Vec::new());
-        let (Some((_, resource)), Some(context)) = (resource, context) else { return self.failed("its resource") };
-        let mut answer = self.ask(&Ask { caller, action: "resources/read", resource, context }, templates);
+        let entities = KnownEntities::new(caller, [(EntityKind::Resource, &*pattern)], question.place);
+        let context = caller.context(None, &self.0);
+        let (Some(entities), Some(context)) = (entities, context) else { return self.failed("its resource") };
+        let resource = EntityKind::Resource.uid(&pattern);
+        let ask = Ask { caller, action: "resources/read", resource, context, entities: &entities };
+        let mut answer = self.ask(&ask, templates);
         if answer.is_permitted {
             // A policy that names one resource permits only templates that can expand to it.
             answer
@@ -226,47 +256,16 @@ impl CedarRules {
         self.verdict(answer, *has_permit, &|_| true)
     }
 
-    fn context(
-        &self,
-        caller: &CedarCaller,
-        hints: Option<ToolHints>,
-        more: Vec<(String, RestrictedExpression)>,
-    ) -> Option<Context> {
-        let mut all = caller.context.clone();
-        for name in ["arguments", "decimals"] {
-            if !more.iter().any(|(known, _)| known == name) {
-                all.push((name.to_owned(), record([])));
-            }
-        }
-        all.extend(more);
-        if let Some(hints) = hints.filter(|_| self.0.uses_annotations) {
-            let said = [
-                ("read_only", hints.read_only_hint),
-                // This annotation is meaningful only if the tool modifies something.
-                ("destructive", hints.destructive_hint && !hints.read_only_hint),
-                ("idempotent", hints.idempotent_hint),
-                ("open_world", hints.open_world_hint),
-            ];
-            let said = said.map(|(name, is_so)| (name.to_owned(), RestrictedExpression::new_bool(is_so)));
-            all.push(("annotations".to_owned(), record(said)));
-        }
-        Context::from_pairs(all).ok()
-    }
-
     fn ask(&self, ask: &Ask<'_>, policies: &PolicySet) -> Answer {
         let action = EntityKind::Action.uid(ask.action);
         let failed = |why: String| Answer { is_permitted: false, by: Vec::new(), errors: vec![(0, why.into())] };
         let principal = ask.caller.uid.clone();
-        let request = Request::new(principal, action, ask.resource.uid(), ask.context.clone(), None);
+        let request = Request::new(principal, action, ask.resource.clone(), ask.context.clone(), None);
         let request = match request {
             Ok(request) => request,
             Err(error) => return failed(error.to_string()),
         };
-        let entities = match Entities::from_entities([ask.caller.entity.clone(), ask.resource.clone()], None) {
-            Ok(entities) => entities,
-            Err(error) => return failed(error.to_string()),
-        };
-        let response = self.0.authorizer.is_authorized(&request, policies, &entities);
+        let response = self.0.authorizer.is_authorized(&request, policies, ask.entities.entities());
         let index = |id: &cedar_policy::PolicyId| AsRef::<str>::as_ref(id).parse().unwrap_or_default();
         let mut by: Vec<usize> = response.diagnostics().reason().map(index).collect();
         by.sort_unstable();
@@ -323,14 +322,4 @@ fn action_of<'a>(method: &'a str, target: Target<'_>) -> &'a str {
         ("completion/complete", Target::Resource(_) | Target::Template(_)) => "resources/read",
         _ => method,
     }
-}
-
-/// A tool, prompt or resource of a route.
-fn entity(kind: EntityKind, name: &str, place: &str) -> Option<(EntityUid, Entity)> {
-    let uid = kind.uid(name);
-    let attribute = if kind == EntityKind::Resource { "uri" } else { "name" };
-    let attributes = [(attribute.to_owned(), RestrictedExpression::new_string(name.to_owned()))];
-    let parents = std::collections::HashSet::from([EntityKind::Route.uid(place)]);
-    let attributes = HashMap::from(attributes);
-    Entity::new(uid.clone(), attributes, parents).ok().map(|entity| (uid, entity))
 }

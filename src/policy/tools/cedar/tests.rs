@@ -9,6 +9,7 @@ use crate::policy::tools::cedar::{CallerFacts, CedarRules, cedar_schema};
 use crate::policy::tools::ceilings::CeilingReached;
 use crate::policy::tools::decision::{Asked, Denial, Target, ToolDecision};
 use crate::policy::tools::list_filter::ListFilter;
+use crate::policy::tools::roles::CallerOrigin;
 use crate::policy::tools::tool_policy::{ToolPolicy, UnreadableArguments};
 use crate::policy::{AgentIdentity, IdentityProof};
 
@@ -50,7 +51,7 @@ impl Caller {
         asked: &Asked<'_>,
         arguments: &str,
     ) -> Result<ToolDecision, UnreadableArguments> {
-        let roles = policy.roles_of(self.address, self.identity.as_ref());
+        let roles = policy.roles_of(CallerOrigin { address: self.address, edge: None }, self.identity.as_ref());
         let unix = Duration::from_secs(self.unix_s);
         let facts = CallerFacts { identity: self.identity.as_ref(), address: self.address, unix };
         let caller = policy.cedar_caller(roles, &facts);
@@ -71,7 +72,7 @@ impl Caller {
     }
 
     fn sees_in(&self, policy: &Arc<ToolPolicy>, kind: &str, named_by: &str, list: &[Value]) -> Vec<String> {
-        let roles = policy.roles_of(self.address, self.identity.as_ref());
+        let roles = policy.roles_of(CallerOrigin { address: self.address, edge: None }, self.identity.as_ref());
         let unix = Duration::from_secs(self.unix_s);
         let facts = CallerFacts { identity: self.identity.as_ref(), address: self.address, unix };
         let filter = ListFilter::new(Arc::clone(policy), roles, policy.cedar_caller(roles, &facts));
@@ -127,7 +128,7 @@ fn a_call_passes_if_a_policy_permits_it_with_its_arguments() {
 }
 
 #[test]
-fn what_either_tier_denies_is_denied() {
+fn cedar_and_rules_must_both_allow() {
     let lists =
         "[[rule]]\nname='tools'\neffect='allow'\ntools=['a','b']\n[[rule]]\nname='not-b'\neffect='deny'\ntools=['b']\n";
     let policy = policy_of(lists, "forbid(principal, action, resource == Tool::\"c\");");
@@ -276,7 +277,7 @@ fn arguments_keep_their_values_or_cannot_be_compared() {
 }
 
 #[test]
-fn names_cannot_change_what_a_policy_means() {
+fn names_cannot_inject_into_a_policy() {
     let names = [
         "a\"b",
         "a\\",
@@ -312,7 +313,7 @@ fn names_cannot_change_what_a_policy_means() {
 }
 
 #[test]
-fn lists_show_what_some_arguments_allow() {
+fn lists_show_tools_that_some_arguments_allow() {
     let sees = |cedar: &str| !Caller::default().sees(&policy_of("", cedar), &["t"]).is_empty();
     let permit = |condition: &str| format!("permit(principal, action, resource is Tool) when {{ {condition} }};");
     for condition in [
@@ -431,7 +432,7 @@ fn a_step_up_names_the_scope_and_stays_in_lists() {
 }
 
 #[test]
-fn all_faults_are_told_by_their_lines() {
+fn all_faults_are_reported_with_their_lines() {
     let faults = |cedar: &str| -> Vec<(usize, String)> {
         let faults = CedarRules::parse(cedar).err().unwrap_or_default();
         faults.into_iter().map(|fault| (fault.line, fault.message)).collect()
@@ -493,7 +494,7 @@ fn the_deepest_policies_that_are_read_neither_overflow_nor_hang() {
 }
 
 #[test]
-fn the_schema_of_tools_finds_what_does_not_fit_them() {
+fn the_schema_of_tools_finds_policies_that_do_not_fit() {
     let tools = [
         json!({"name": "refund", "inputSchema": {"type": "object", "required": ["amount"], "properties": {
             "amount": {"type": "number"}, "to": {"type": "array", "items": {"type": "string"}},

@@ -1,6 +1,11 @@
 //! Routes whose policy has a second tier, in Cedar, at the edge and at the connector.
 
+use std::fs::read_to_string;
+use std::io::Write;
+use std::net::TcpStream;
 use std::sync::Arc;
+use std::thread;
+use std::time::Instant;
 
 use adit::base::Traffic;
 use adit::engine::ladder::DriverChoice;
@@ -8,7 +13,10 @@ use adit::policy::{CedarRules, ToolPolicy};
 use serde_json::{Value, json};
 
 use super::{Got, ask, names, serve};
-use crate::support::Tunnel;
+use crate::free_address::free_address;
+use crate::process::{PATIENCE, command};
+use crate::support::{HOST, Tunnel, read_message};
+use crate::tunnel_processes;
 
 const LISTS: &str = "[[role]]\nname = 'near'\nnetworks = ['127.0.0.0/8']\n\
                      [[rule]]\nname = 'no-drop'\neffect = 'deny'\ntools = ['drop']\n";
@@ -81,11 +89,58 @@ fn is_governed(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
 }
 
 #[test]
-fn what_cedar_denies_is_neither_shown_nor_reached() {
+fn tools_denied_by_cedar_are_neither_listed_nor_reachable() {
     for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
         for traffic in [Traffic::Plain, Traffic::Passthrough] {
             is_governed(driver, traffic, false);
         }
         is_governed(driver, Traffic::Plain, true);
     }
+}
+
+/// As operators run it: a file that is changed while the connector runs, and the schema of the tools that it has seen.
+#[test]
+fn a_broken_cedar_file_leaves_the_last_good_one_in_force_and_the_log_says_why() {
+    let (got, admin) = (Got::default(), free_address());
+    let upstream = serve(&got);
+    let mut tunnel = tunnel_processes::Tunnel::without_connector("plain", HOST, 20_000, "");
+    let file = tunnel.file("policy.cedar");
+    let write = |text: &str| adit::private::write(&file, text.as_bytes()).unwrap();
+    write("permit(principal, action, resource == Tool::\"get_a\");");
+    adit::private::write(&tunnel.file("admin.token"), b"a-token-for-tests-only-0123456789").unwrap();
+    tunnel.connect_routes(&format!(
+        "admin_listen = '{admin}'\nadmin_token_file = 'admin.token'\n\
+         [[route]]\nhost = '{HOST}'\nupstream = 'http://{upstream}'\npin = 'warn'\ncedar_file = 'policy.cedar'\n"
+    ));
+    let asked = |body: &str| -> Value {
+        let mut agent = TcpStream::connect(tunnel.agents).unwrap();
+        let head = format!("POST /mcp HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\n");
+        agent.write_all(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
+        serde_json::from_str(read_message(&mut agent).split_once("\r\n\r\n").unwrap().1).unwrap()
+    };
+    let allowed = || ["get_a", "put"].map(|tool| asked(&call(tool, "{}"))["error"].is_null());
+    let until = |what: &str, is_so: &dyn Fn() -> bool| {
+        let began = Instant::now();
+        while !is_so() {
+            assert!(began.elapsed() < PATIENCE, "{what}");
+            thread::yield_now();
+        }
+    };
+    let log = || read_to_string(tunnel.file("connect.log")).unwrap();
+    assert_eq!(allowed(), [true, false]);
+    assert_eq!(names(&asked(r#"{"jsonrpc":"2.0","id":7,"method":"tools/list"}"#)), ["get_a"]);
+
+    write("permit(principal, action, resource == Tool::\"put\";");
+    until("the fault is logged", &|| log().contains("policy.cedar is not a valid Cedar policy: line 1: "));
+    assert_eq!(allowed(), [true, false]);
+    write("permit(principal, action, resource == Tool::\"put\");");
+    until("the mended file is in force", &|| allowed() == [false, true]);
+
+    let schema = command(&["policy", "schema", "--route", HOST, "--admin", &admin.to_string()]).output().unwrap();
+    let (text, error) = [schema.stdout, schema.stderr].map(|text| String::from_utf8(text).unwrap()).into();
+    assert!(schema.status.success() && text.contains("action \"tools/call\""), "{text}{error}");
+    let other =
+        command(&["policy", "schema", "--route", "other.test", "--admin", &admin.to_string()]).output().unwrap();
+    let error = String::from_utf8(other.stderr).unwrap();
+    assert!(other.status.code() == Some(2) && error.contains("no route other.test has `pin`"), "{error}");
 }
