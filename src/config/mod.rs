@@ -53,7 +53,7 @@ pub use table::{
     TrustedEdgeConfig, TunnelConfig, settings,
 };
 pub use values::{
-    AlgorithmName, AuditMode, Bytes, CallerAuth, CallerName, ClientCertificate, Driver, FolderPath, ForwardedIdentity,
-    Hedge, IdentityHeaderName, LogFormat, LogLevels, MASK, Millis, OriginRule, OwnOrigin, Resend, SECRET_LEN_MAX,
-    SECRET_LEN_MIN, SecretSource, SecretText, ServerPreset, Spin, TokenText,
+    AlgorithmName, AuditMode, Bridge, Bytes, CallerAuth, CallerName, ClientCertificate, Driver, FolderPath,
+    ForwardedIdentity, Hedge, IdentityHeaderName, LogFormat, LogLevels, MASK, Millis, OriginRule, OwnOrigin, Resend,
+    SECRET_LEN_MAX, SECRET_LEN_MIN, SecretSource, SecretText, ServerPreset, Spin, TokenText,
 };

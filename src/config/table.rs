@@ -11,9 +11,9 @@ use crate::config::networks::UpstreamNetwork;
 use crate::config::proxy::{ProxyExemption, ProxyUrl};
 use crate::config::section::{Part, Setting, section};
 use crate::config::values::{
-    AlgorithmName, AuditMode, Bytes, CallerAuth, CallerName, ClientCertificate, Driver, FieldNameText, FolderPath,
-    ForwardedIdentity, Hedge, IdentityHeaderName, LogFormat, LogLevels, Millis, OriginRule, OwnOrigin, Price, Resend,
-    SecretText, ServerPreset, Spin, TokenText, ToolName,
+    AlgorithmName, AuditMode, Bridge, Bytes, CallerAuth, CallerName, ClientCertificate, Driver, FieldNameText,
+    FolderPath, ForwardedIdentity, Hedge, IdentityHeaderName, LogFormat, LogLevels, Millis, OriginRule, OwnOrigin,
+    Price, Resend, SecretText, ServerPreset, Spin, TokenText, ToolName,
 };
 use crate::policy::{Member, Network, PinMode, SetName};
 use crate::route::{HostPattern, Hostname, UpstreamUrl};
@@ -797,6 +797,11 @@ section! {
         /// limited to a tenth of the calls of the route, plus a reserve of 10 on each core. The first retry of a
         /// request that did not reach the upstream is not counted.
         resend: Resend = "idempotent", live, like "mcp-safe";
+        /// What happens if agent and server speak different eras of MCP, which have no revision in common: 2026-07-28
+        /// without sessions, and 2024-11-05 to 2025-11-25 with sessions. `off`: calls are passed on unchanged. `auto`:
+        /// the server is probed at the first call of each era and path, and calls of agents of the other era are
+        /// translated. Other calls are passed on unchanged ([BRIDGE.md](BRIDGE.md)).
+        bridge: Bridge = "off", live, like "auto";
         /// What happens to calls that miss their deadline, if that differs from `connect.deadline`. It applies to
         /// agents whose TLS ends in this connector, and to tools whose `[[tool]]` does not set it.
         deadline: Option<GuardMode> = unset, live, like "enforce";

@@ -157,6 +157,16 @@ choice! {
 }
 
 choice! {
+    /// Whether agents and servers of different eras of MCP are brought together.
+    Bridge {
+        /// All calls are passed on unchanged.
+        Off = "off",
+        /// Calls are translated if the server does not speak the agent's era.
+        Auto = "auto",
+    }
+}
+
+choice! {
     /// What callers must present.
     CallerAuth {
         /// Nothing: tokens are left to the server.
