@@ -40,6 +40,7 @@ fn run(command: Command) -> io::Result<u8> {
         Command::Tasks(args) => Ok(cli::run_tasks(&args, &env)),
         Command::Audit(args) => Ok(cli::run_audit(&args)),
         Command::Policy(args) => Ok(cli::run_policy(&args, &env)),
+        Command::ClientConfig(args) => Ok(cli::run_client_config(&args, &env)),
         Command::Doctor(args) => Ok(cli::run_doctor(args, &env)),
         Command::Up(args) => Ok(cli::run_up(args, &env)),
         Command::StdioGuard(args) => Ok(cli::run_stdio_guard(&args)),

@@ -84,12 +84,6 @@ impl ModernToLegacy {
         &self.method
     }
 
-    /// Whether the agent can answer questions at all, so that the server may ask some.
-    #[must_use]
-    pub fn may_be_asked(&self) -> bool {
-        self.answers.contains(&true)
-    }
-
     /// Whether the server waits for answers.
     #[must_use]
     pub fn has_questions(&self) -> bool {

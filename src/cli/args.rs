@@ -8,6 +8,7 @@ use crate::cli::admin_args::DataDirArgs;
 use crate::cli::approvals_args::ApprovalsArgs;
 use crate::cli::audit_args::AuditArgs;
 use crate::cli::breakers_args::BreakersArgs;
+use crate::cli::clients::ClientConfigArgs;
 use crate::cli::policy_args::PolicyArgs;
 use crate::cli::report_args::ReportArgs;
 use crate::cli::stdio_guard::StdioGuardArgs;
@@ -49,6 +50,9 @@ pub enum Command {
     /// Run both sides in one process, to try them or to measure them
     #[command(after_help = UP_EXAMPLES)]
     Up(UpArgs),
+    /// Print what to paste into an MCP client so that it calls through adit
+    #[command(after_help = CLIENT_CONFIG_EXAMPLES)]
+    ClientConfig(ClientConfigArgs),
     /// Create tunnels, rotate and revoke their secrets, and list connections, while the edge runs
     #[command(after_help = TUNNEL_EXAMPLES)]
     Tunnel(TunnelArgs),
@@ -157,6 +161,15 @@ const UP_EXAMPLES: &str = "Examples:
   adit up --once --json                      # 200 calls, then their times as JSON
 
 Exit code 1 means that a call failed, 2 a wrong flag or configuration.";
+
+const CLIENT_CONFIG_EXAMPLES: &str = "Examples:
+  adit client-config
+  adit client-config cursor
+  adit client-config claude-code --url https://orders.tunnel.example.com/mcp --name orders --token-env ORDERS_TOKEN
+  adit client-config --url https://orders.tunnel.example.com/mcp --json
+
+Without --url it asks the admin API of a running process, such as `adit up`. It changes no file. Exit code 1 means that the
+process cannot be reached, 2 a wrong flag or an unknown URL.";
 
 const DOCTOR_EXAMPLES: &str = "Examples:
   adit doctor --config connect.toml
@@ -465,6 +478,9 @@ pub struct UpArgs {
     /// Make 200 MCP tool calls, print where their time went, and exit
     #[arg(long)]
     pub once: bool,
+    /// Show the agents' URL as a QR code too
+    #[arg(long, conflicts_with_all = ["once", "json"])]
+    pub qr: bool,
     /// Print JSON instead of text: with --once one object, else one on each line
     #[arg(long)]
     pub json: bool,

@@ -3,13 +3,13 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use crate::base::single_value;
+use crate::base::{SERVICE_ENVS, single_value};
 use crate::cli::EXIT_USAGE;
 use crate::cli::args::{ConfigCommand, FileArgs};
-use crate::config::{self, CREDENTIALS_ENV, Config, ConfigErrors, NO_PROXY_ENVS, Origin, PROXY_ENVS, Purpose};
+use crate::config::{self, Config, ConfigErrors, NO_PROXY_ENVS, Origin, PROXY_ENVS, Purpose};
 
-/// The environment variables that adit reads: its own, those of proxies, and the one by which systemd passes
-/// credentials. White space around the values is removed. A value that is not UTF-8 is rejected later, when it is
+/// The environment variables that adit reads: its own, those of proxies, and those by which systemd passes credentials
+/// and is told of the start. White space around the values is removed. A value that is not UTF-8 is rejected later, when it is
 /// parsed.
 #[must_use]
 pub fn environment() -> BTreeMap<String, String> {
@@ -17,7 +17,7 @@ pub fn environment() -> BTreeMap<String, String> {
         .filter_map(|(name, value)| {
             let name = name.into_string().ok()?;
             let is_proxy = PROXY_ENVS.contains(&name.as_str()) || NO_PROXY_ENVS.contains(&name.as_str());
-            if !name.starts_with("ADIT_") && name != CREDENTIALS_ENV && !is_proxy {
+            if !name.starts_with("ADIT_") && !is_proxy && !SERVICE_ENVS.contains(&name.as_str()) {
                 return None;
             }
             Some((name, single_value(&value.to_string_lossy()).to_owned()))

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::cli::announce::Announcer;
 use crate::cli::args::EdgeArgs;
 use crate::cli::edge_dir::run_edge_dir;
-use crate::cli::run::run_role;
+use crate::cli::run::{run_role, service_manager};
 use crate::process::{EdgeProcess, LoadedConfig};
 
 /// Runs `adit edge` until it is told to end, and returns the exit code.
@@ -16,12 +16,12 @@ pub fn run_edge(args: EdgeArgs, env: &BTreeMap<String, String>) -> u8 {
     if let Some(command) = &args.command {
         return run_edge_dir(command, env);
     }
-    let (announcer, env) = (Announcer::new(args.json), env.clone());
-    let read = Box::new(move || LoadedConfig::load(args.sources(&env)?));
+    let (announcer, sources_env) = (Announcer::new(args.json), env.clone());
+    let read = Box::new(move || LoadedConfig::load(args.sources(&sources_env)?));
     run_role(read, async move |loaded, read, log| {
         let edge = EdgeProcess::start(loaded, read, log, move |notice| announcer.notice(notice)).await?;
         announce(&edge, announcer);
-        edge.run().await?;
+        edge.run(&service_manager(env)).await?;
         announcer.event("ended", json!({}));
         Ok(0)
     })

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use crate::base::CREDENTIALS_ENV;
 use crate::cli::args::{ConnectArgs, EdgeArgs, EngineArgs, FileArgs, MCP_PATH, UpArgs};
-use crate::config::{CREDENTIALS, CREDENTIALS_ENV, ConfigErrors, FILE_ENV, FileText, Flag, Purpose, Sources, settings};
+use crate::config::{CREDENTIALS, ConfigErrors, FILE_ENV, FileText, Flag, Purpose, Sources, settings};
 
 /// The hosts that agents on the same machine use. `adit up` always serves them, in addition to the given host.
 const UP_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];

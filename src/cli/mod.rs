@@ -20,6 +20,7 @@ mod breakers_args;
 mod call_text;
 mod call_times;
 mod calls;
+mod clients;
 mod command_line;
 mod config;
 mod connect;
@@ -65,6 +66,7 @@ pub use audit_args::{
 pub use breakers::run_breakers;
 pub use breakers_args::{BreakersArgs, BreakersCommand, ForcedBreaker};
 pub use calls::run_calls;
+pub use clients::{ClientConfigArgs, ClientName, run_client_config};
 pub use config::{environment, run_config};
 pub use connect::run_connect;
 pub use doctor::run_doctor;

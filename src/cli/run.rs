@@ -1,8 +1,11 @@
 //! What the commands share: how they run on the control thread, and their exit codes.
 
+use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::Arc;
 
 use crate::cli::EXIT_USAGE;
+use crate::control::ServiceManager;
 use crate::process::{self, LoadedConfig, Log, ReadConfig};
 
 pub use crate::process::RunError;
@@ -22,6 +25,13 @@ pub(super) fn run_role(
     let log = Log::start(&loaded.config.log);
     loaded.log_warnings();
     on_control_thread(role(loaded, read, log))
+}
+
+/// The service manager that these variables name, for this process.
+pub(super) fn service_manager(env: &BTreeMap<String, String>) -> Arc<ServiceManager> {
+    let found = ServiceManager::from_env(env, std::process::id());
+    let found = found.inspect_err(|error| tracing::warn!(%error, "the service manager cannot be told of the start"));
+    Arc::new(found.unwrap_or_default())
 }
 
 /// Runs a command on the calling thread, which becomes the control thread. Returns the exit code.

@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_approved_is_what_was_looked_at() {
+    fn only_the_displayed_tool_is_approved() {
         let all = body(vec![
             tool("a", StandingName::New, "0"),
             tool("b", StandingName::Approved, "1"),
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_shown_is_approved_only_by_name_and_by_will() {
+    fn an_undisplayable_tool_is_approved_only_by_name_and_flag() {
         let mut all = body(vec![tool("a", StandingName::New, "0"), tool("b", StandingName::New, "1")]);
         all.servers[0].tools[1].definition = None;
         let b = vec!["b".to_owned()];
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn the_commands_that_are_shown_approve_the_tools_whatever_their_names() {
+    fn printed_approve_commands_quote_any_tool_name() {
         let names = ["add", "--all", "--admin=http://x", "-h", "a b'c", "a\u{202e}\u{200b}\u{e0041}%s\\", "a\nb"];
         let all = body(names.iter().map(|name| tool(name, StandingName::New, "0")).collect());
         let admin = AdminArgs { admin: Some("http://127.0.0.1:1".to_owned()), ..AdminArgs::default() };

@@ -10,6 +10,7 @@ use crate::base::{hex, shell_word};
 use crate::cli::announce::Announcer;
 use crate::cli::args::UpArgs;
 use crate::cli::call_times::{live_json, live_line, once_json, once_table, tool_calls};
+use crate::cli::clients::up_text;
 use crate::cli::command_line::CommandLine;
 use crate::cli::output::print;
 use crate::cli::run::{EXIT_FAILURE, on_control_thread, refuse};
@@ -65,9 +66,8 @@ impl Up {
         let announcer = Announcer::new(args.json && !args.once);
         let process = UpProcess::start(&config, &path, demo, move |notice| announcer.notice(notice)).await?;
         let handle = process.handle();
-        let session = async {
-            if args.once { once(&handle, args.json).await } else { live(&handle, args.json, announcer).await }
-        };
+        let session =
+            async { if args.once { once(&handle, args.json).await } else { live(&handle, &args, announcer).await } };
         let code = process.run_beside(session).await?;
         announcer.event("ended", json!({}));
         // There is no code if the session was cut short, and then `--once` has not done its work.
@@ -88,16 +88,17 @@ async fn once(handle: &UpHandle, json: bool) -> Result<u8, RunError> {
 }
 
 /// Prints the URLs, and then figures until it is cancelled.
-async fn live(handle: &UpHandle, json: bool, announcer: Announcer) -> Result<u8, RunError> {
+async fn live(handle: &UpHandle, args: &UpArgs, announcer: Announcer) -> Result<u8, RunError> {
     let facts = handle.facts();
     let ca = handle.write_ca_file()?;
     let url = facts.agent_url.as_deref().unwrap_or_default();
-    if json {
+    if args.json {
         announcer.event(
             "listening",
             json!({
                 "agents": handle.agents(),
                 "agent_url": url,
+                "plain_agent_url": facts.plain_agent_url,
                 "admin": facts.admin_url.as_deref().map(|url| url.trim_start_matches("http://")),
                 "admin_url": facts.admin_url,
                 "connectors": facts.connectors_listen,
@@ -107,17 +108,11 @@ async fn live(handle: &UpHandle, json: bool, announcer: Announcer) -> Result<u8,
             }),
         );
     } else {
-        let admin = facts.admin_url.as_deref().unwrap_or("off");
         let ca = shell_word(&ca.path().to_string_lossy());
-        let client = CommandLine::new(&format!("{NODE_CERTS_ENV}={ca} npx -y @modelcontextprotocol/inspector --cli"))
-            .word(url)
-            .flag("--transport", "http")
-            .flag("--method", "tools/list");
-        print(&format!(
-            "agent URL  {url}\nadmin URL  {admin}\n\nList the tools with a real MCP client:\n\n  {client}\n\n"
-        ));
+        let client = CommandLine::new(&format!("{NODE_CERTS_ENV}={ca} npx -y @modelcontextprotocol/inspector --cli"));
+        print(&up_text(facts, client, args.qr));
     }
-    show_figures(handle, json, announcer).await
+    show_figures(handle, args.json, announcer).await
 }
 
 async fn show_figures(handle: &UpHandle, json: bool, announcer: Announcer) -> Result<u8, RunError> {

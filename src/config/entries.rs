@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use toml::de::{DeTable, DeValue};
 
+use crate::base::CREDENTIALS_ENV;
 use crate::config::error::{ConfigError, Origin, nearest, quoted};
 use crate::config::profile::Profile;
 use crate::config::proxy::{NO_PROXY_ENVS, PROXY_ENVS};
 use crate::config::section::{Part, Setting};
 use crate::config::service_variables::is_service_variable;
 use crate::config::setting_type::Raw;
-use crate::config::sources::{CREDENTIALS_ENV, FileText, Flag, Sources};
+use crate::config::sources::{FileText, Flag, Sources};
 use crate::config::table::{self, ADMIN_ENVS, CREDENTIAL_KEYS, FILE_ENV, FOREIGN_ENV_PREFIX, PARTS, ROUTES_ENV};
 
 /// The most tables of one kind, `[[tunnel]]` or `[[route]]`.

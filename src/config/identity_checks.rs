@@ -370,7 +370,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_come_from_whom_they_are_said_to_come_from() {
+    fn key_urls_must_be_https_or_local() {
         for url in
             ["https://a.example/jwks?x=1", "http://localhost:8080/jwks", "http://127.0.0.1:1/", "http://[::1]:1/x"]
         {

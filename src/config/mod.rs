@@ -45,7 +45,7 @@ pub use profile::{Profile, UnknownProfile};
 pub use proxy::{NO_PROXY_ENVS, PROXY_ENVS, ProxyScheme, ProxyUrl};
 pub use reader::EffectiveValue;
 pub use section::{Part, Preset, Reload, Setting};
-pub use sources::{CREDENTIALS, CREDENTIALS_ENV, FileText, Flag, Purpose, Sources};
+pub use sources::{CREDENTIALS, FileText, Flag, Purpose, Sources};
 pub use table::{
     ADMIN_TOKEN_ENV, ADMIN_TOKEN_FILE_ENV, ADMIN_URL_ENV, AdmissionConfig, ApprovalsConfig, AuditConfig,
     ClientAuthorityConfig, ConnectConfig, EdgeConfig, EngineConfig, FILE_ENV, HostConfig, IdentityConfig,

@@ -57,8 +57,6 @@ pub struct Sources {
     pub credentials: Vec<(&'static str, PathBuf)>,
 }
 
-/// The variable that names the directory of systemd's credentials.
-pub const CREDENTIALS_ENV: &str = "CREDENTIALS_DIRECTORY";
 /// The names of credentials in that directory, and the settings they are for. The first that exists is used.
 pub const CREDENTIALS: [(&str, &str); 2] =
     [("adit.token", "connect.token_file"), ("adit.secret", "connect.secret_file")];

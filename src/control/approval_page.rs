@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_callers_have_chosen_is_shown_and_does_nothing() {
+    fn text_of_callers_is_escaped_on_the_page() {
         let page = call_page(&call(), true);
         assert!(
             page.contains("&lt;b&gt;ali\\u{202e}ce&lt;/b&gt;") && page.contains("&lt;/pre&gt;&lt;img&gt;"),
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_are_shown_without_secrets_and_only_where_the_operator_says_so() {
+    fn arguments_are_shown_redacted_and_only_if_enabled() {
         let page = call_page(&call(), true);
         assert!(page.contains("[redacted:secret]") && page.contains("[redacted:card]"), "{page}");
         assert!(!page.contains("AKIA") && !page.contains("4111") && page.contains("12 bytes, SHA-256 ab"), "{page}");

@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_told_of_each_call_that_waits_until_it_says_that_it_knows() {
+    fn a_webhook_is_retried_until_the_server_acknowledges_it() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/hook", listener.local_addr().unwrap());
         let server = thread::spawn(move || {
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_and_what_fails_lets_others_go_first() {
+    fn retries_back_off_and_do_not_delay_other_messages() {
         let approvals = Arc::<Approvals>::default();
         ask(&approvals, "one");
         ask(&approvals, "two");
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_says_it_is_base64_has_to_be() {
+    fn a_secret_with_the_base64_prefix_must_be_valid_base64() {
         assert!(
             ApprovalWebhook::new("http://localhost/", &Secret::from("whsec_!"), None, true, Arc::default()).is_err()
         );

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_decision_that_cannot_be_written_is_not_in_effect_and_the_log_says_so() {
+    fn a_decision_that_cannot_be_written_takes_no_effect_and_is_logged() {
         for is_written in [true, false] {
             let (approvals, ticket) = waiting();
             let (log, entries) = AuditLog::new(true);

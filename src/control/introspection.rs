@@ -93,7 +93,7 @@ mod tests {
     /// The endpoint accepts connections and never answers. Without a timeout the call would wait for as long as its
     /// caller, and the token would never be introspected again.
     #[tokio::test]
-    async fn an_endpoint_that_says_nothing_is_given_up_and_may_be_asked_again() {
+    async fn an_endpoint_that_does_not_answer_times_out_and_can_be_retried() {
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = IntrospectionEndpoint {
             url: format!("http://{}/introspect", silent.local_addr().unwrap()).into(),

@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_form_has_of_a_secret_is_the_secret() {
+    fn forms_and_credentials_are_percent_encoded() {
         assert_eq!(encoded(&[("token", "a+b/c=&d e"), ("x", "ä")]), "token=a%2Bb%2Fc%3D%26d+e&x=%C3%A4");
         let credentials = ClientCredentials { id: "a:b".into(), secret: Secret::from("s=:%") };
         let request = form(&Client::new(), "http://a.test/", &credentials, &[]).build().unwrap();

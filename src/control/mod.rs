@@ -31,6 +31,8 @@ mod introspection;
 mod inventories;
 mod issuer_http;
 mod metrics;
+#[cfg(test)]
+mod monitoring_files;
 pub mod once;
 mod probe;
 mod reading;
@@ -39,6 +41,7 @@ mod report;
 mod resolve;
 #[cfg(test)]
 mod sample;
+mod service_manager;
 mod state;
 mod state_dir;
 pub mod store;
@@ -75,6 +78,7 @@ pub use reading::{
 };
 pub use report::{CallTimes, ProcessFacts, Reloads, Report, ServedRoutes, micros};
 pub use resolve::serve_resolves;
+pub use service_manager::ServiceManager;
 pub use state::{CORE_ANSWER_MAX, State};
 pub use state_dir::{Instance, SEAL_CA_FILE, StateDir, StateDirError};
 pub use thread::{

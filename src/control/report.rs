@@ -31,6 +31,8 @@ pub struct ProcessFacts {
     pub driver_why: String,
     /// The URL that agents call.
     pub agent_url: Option<String>,
+    /// The URL without TLS, which agents on this machine can call.
+    pub plain_agent_url: Option<String>,
     /// The address that connectors dial.
     pub connectors_listen: Option<String>,
     /// The URL of the admin API.
@@ -137,6 +139,7 @@ impl Report {
             state: if self.draining { ProcessState::Draining } else { ProcessState::Running },
             driver: DriverStatus { name: facts.driver.clone(), why: facts.driver_why.clone() },
             agent_url: facts.agent_url.clone(),
+            plain_agent_url: facts.plain_agent_url.clone(),
             connectors_listen: facts.connectors_listen.clone(),
             admin_url: facts.admin_url.clone(),
             uptime_s: seconds(self.uptime),
@@ -451,6 +454,7 @@ mod tests {
             "state": "running",
             "driver": { "name": "epoll", "why": "epoll (as asked)" },
             "agent_url": "https://demo.test:8443/mcp",
+            "plain_agent_url": null,
             "connectors_listen": "127.0.0.1:7844",
             "admin_url": "http://127.0.0.1:9443",
             "uptime_s": 61.2,

@@ -269,6 +269,7 @@ pub(super) fn facts() -> ProcessFacts {
         driver: "epoll".to_owned(),
         driver_why: "epoll (as asked)".to_owned(),
         agent_url: Some("https://demo.test:8443/mcp".to_owned()),
+        plain_agent_url: None,
         connectors_listen: Some("127.0.0.1:7844".to_owned()),
         admin_url: Some("http://127.0.0.1:9443".to_owned()),
     }

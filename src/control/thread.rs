@@ -11,6 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::base::CoreId;
 use crate::control::reading::RoleKind;
+use crate::control::service_manager::ServiceManager;
 use crate::control::state::State;
 use crate::control::watch::FileWatch;
 
@@ -134,6 +135,7 @@ pub struct Control {
     reload: Option<ReloadFn>,
     watch: FileWatch,
     notify: Box<dyn FnMut(&Notice) + Send>,
+    service_manager: Arc<ServiceManager>,
     drain_delay: Duration,
     drain_max: Duration,
     repeat_max: Duration,
@@ -177,6 +179,7 @@ impl Control {
             reload: None,
             watch: FileWatch::default(),
             notify: Box::new(|_| ()),
+            service_manager: Arc::default(),
             drain_delay: Duration::ZERO,
             drain_max: parts.drain_max,
             repeat_max: REPEAT_MAX,
@@ -205,6 +208,11 @@ impl Control {
     pub fn with_notices(mut self, notify: impl FnMut(&Notice) + Send + 'static) -> Control {
         self.notify = Box::new(notify);
         self
+    }
+
+    /// Tells this service manager of reloads and of the end.
+    pub fn set_service_manager(&mut self, service_manager: &Arc<ServiceManager>) {
+        self.service_manager = Arc::clone(service_manager);
     }
 
     /// Waits until every core of an edge listens. A connector reports nothing before it has a link.
@@ -314,6 +322,7 @@ impl Control {
         let starts = began + delay;
         self.drain = Some(Drain { stage: 0, began, starts, has_started: false, deadline: starts + self.drain_max });
         self.state.on_draining();
+        self.service_manager.on_stopping();
         if delay.is_zero() {
             self.start_drain();
         } else {
@@ -362,6 +371,7 @@ impl Control {
             tracing::info!("a reload was requested, but this command has no configuration to reload");
             return;
         };
+        self.service_manager.on_reloading();
         let notice = match reload() {
             Ok(reloaded) => {
                 self.watch.set(reloaded.files);
@@ -386,6 +396,7 @@ impl Control {
                 Notice::ReloadRefused(faults)
             }
         };
+        self.service_manager.on_ready();
         (self.notify)(&notice);
     }
 }

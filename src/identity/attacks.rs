@@ -92,7 +92,7 @@ fn refused(auth: &Arc<RouteAuth>, token: &str) -> TokenError {
 }
 
 #[test]
-fn a_good_token_of_each_algorithm_says_who_calls() {
+fn a_valid_token_of_each_algorithm_identifies_the_caller() {
     for signer in [Signer::rsa(), Signer::pss(), Signer::ec(), Signer::ed()] {
         let identity = shown(&auth(&signer), &signer.sign("k1", &claims(), json!({})), NOW).unwrap();
         assert_eq!((&*identity.subject, identity.issuer.as_deref()), ("alice", Some(ISSUER)), "{}", signer.algorithm());
@@ -103,7 +103,7 @@ fn a_good_token_of_each_algorithm_says_who_calls() {
 }
 
 #[test]
-fn what_is_not_signed_is_refused_however_none_is_spelled() {
+fn unsigned_tokens_are_refused_in_any_spelling_of_none() {
     let signer = Signer::shared_rsa();
     let auth = auth(signer);
     for name in ["none", "None", "NONE", "nOnE", "", "RS256 ", "rs256"] {
@@ -302,7 +302,7 @@ fn a_token_holds_within_its_time_and_the_leeway() {
 }
 
 #[test]
-fn a_token_that_is_remembered_ends_when_it_says() {
+fn a_cached_token_expires_at_its_own_expiry() {
     let signer = Signer::shared_rsa();
     let auth = auth(signer);
     let token = signer.sign("k1", &with("exp", json!(NOW + 10)), json!({}));
@@ -353,7 +353,7 @@ fn a_token_of_another_type_is_no_access_token() {
 }
 
 #[test]
-fn what_two_readers_could_read_in_different_ways_is_refused() {
+fn ambiguous_tokens_are_refused() {
     let signer = Signer::shared_rsa();
     let auth = auth(signer);
     let (header, body) = (r#"{"alg":"RS256","kid":"k1"}"#, claims().to_string());
@@ -488,7 +488,7 @@ fn a_scope_that_all_callers_need_is_asked_for() {
 }
 
 #[test]
-fn keys_rotate_and_what_was_verified_by_the_old_ones_is_forgotten() {
+fn key_rotation_drops_cached_tokens_of_the_old_keys() {
     let (old, new) = (Signer::ec(), Signer::ec());
     let store = issuer(rules(), KeyStore::fetched(at(15)));
     let auth = auth_of(vec![Arc::clone(&store)], &[]);

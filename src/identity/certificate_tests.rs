@@ -118,7 +118,7 @@ fn refused(auth: &Arc<RouteAuth>, chain: &[&CertificateDer<'static>], now: u64) 
 }
 
 #[test]
-fn a_certificate_names_its_owner_and_who_vouches_for_it() {
+fn a_certificate_identifies_its_subject_and_its_authority() {
     let ca = Ca::new("Partners");
     let mut params = caller("spiffe://partner.example/agent");
     params.distinguished_name.push(DnType::OrganizationalUnitName, "batch");
@@ -142,7 +142,7 @@ fn a_certificate_names_its_owner_and_who_vouches_for_it() {
 }
 
 #[test]
-fn what_no_accepted_authority_has_signed_for_clients_and_for_now_proves_nobody() {
+fn certificates_of_other_authorities_purposes_or_times_are_refused() {
     // Another authority with the same name.
     let (ca, evil) = (Ca::new("Partners"), Ca::new("Partners"));
     let auth = auth(vec![ca.accepted_as("partners", CertificateName::Uri)]);
@@ -172,7 +172,7 @@ fn what_no_accepted_authority_has_signed_for_clients_and_for_now_proves_nobody()
 }
 
 #[test]
-fn a_certificate_with_no_name_or_several_names_nobody() {
+fn a_certificate_without_exactly_one_name_is_refused() {
     let ca = Ca::new("Partners");
     let by = |named_by| auth(vec![ca.accepted_as("partners", named_by)]);
     let subject = |named_by, params: &CertificateParams| {

@@ -113,7 +113,7 @@ fn with(name: &str, value: Value) -> Value {
 }
 
 #[test]
-fn what_an_edge_has_checked_reaches_the_connector_and_names_the_edge() {
+fn a_forwarded_identity_is_verified_and_names_the_edge() {
     let sent = edge_keys(1);
     let signer = sent.signer();
     let (sends, trusts) = (
@@ -171,7 +171,7 @@ fn an_identity_of_another_route_edge_key_or_time_is_refused() {
 }
 
 #[test]
-fn what_is_said_has_to_be_short_lived_and_whole() {
+fn a_forwarded_identity_must_be_complete_and_short_lived() {
     let sent = edge_keys(1);
     let signer = sent.signer();
     let own = trusting(RESOURCE, &[], vec![edge("front", EDGE, &signer.public_key(), &[])]);

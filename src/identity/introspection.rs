@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_said_to_be_active_is() {
+    fn only_active_true_counts_as_active() {
         let (said, len) = read_introspection(br#"{"active":true,"sub":"alice"}"#).unwrap().unwrap();
         assert!(said["sub"] == "alice" && len > 10);
         assert_eq!(read_introspection(br#"{"active":false,"sub":"alice"}"#), Ok(None));

@@ -93,7 +93,7 @@ fn awaits(found: &Result<Arc<AgentIdentity>, TokenRefusal>) -> bool {
 }
 
 #[test]
-fn a_token_is_asked_about_once_and_says_who_calls() {
+fn a_token_is_introspected_once_and_identifies_the_caller() {
     let (answers, auth) = asked();
     assert!(awaits(&shown(&auth, "opaque", NOW)) && awaits(&shown(&auth, "opaque", NOW)));
     assert_eq!(answer(&answers, &said(), NOW), "opaque");
@@ -107,7 +107,7 @@ fn a_token_is_asked_about_once_and_says_who_calls() {
 }
 
 #[test]
-fn what_is_said_of_a_token_is_checked_as_what_a_signed_one_says() {
+fn claims_of_an_introspection_response_are_checked_like_signed_claims() {
     for (wrong, error) in [
         (with("aud", json!("https://demo.example.com/mcp/")), TokenError::Audience),
         (with("aud", json!("https://other.example.com")), TokenError::Audience),
@@ -187,7 +187,7 @@ fn without_an_answer_a_token_that_was_good_is_not_good_any_longer() {
 
 /// The introspection server receives the token, and could use it.
 #[test]
-fn the_token_of_another_issuer_is_not_shown_to_the_one_who_is_asked() {
+fn a_token_of_another_issuer_is_not_sent_to_introspection() {
     let (signer, evil) = (Signer::ed(), Signer::ed());
     let keys = KeySet::parse(json!({ "keys": [signer.jwk("k1")] }).to_string().as_bytes()).unwrap();
     let answers: Arc<Introspection> = Arc::default();

@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_wait_have_an_end_and_keys_of_a_file_are_not_waited_for() {
+    fn waiting_calls_are_bounded_and_keys_of_a_file_need_no_wait() {
         assert_eq!(KeyStore::fixed(keys(1)).ask(at(1)), None);
         let store = KeyStore::fetched(at(15));
         let first = store.ask(at(1)).unwrap();

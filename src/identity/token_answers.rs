@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn questions_answers_and_those_who_wait_have_a_limit() {
+    fn requests_cached_answers_and_waiting_calls_are_bounded() {
         let answers = Arc::new(TokenAnswers::new());
         let name = |nth: usize| nth.to_le_bytes();
         let all: Vec<TokenAsked> = (0..QUESTIONS_MAX).map(|nth| asked(&answers, &name(nth), 100)).collect();

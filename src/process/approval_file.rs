@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_is_started_again_knows_what_was_approved_and_what_was_used() {
+    fn approvals_and_their_use_survive_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let first = opened(dir.path());
         assert!(!may_call(&first.approvals, "a") && !may_call(&first.approvals, "b"));
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_written_is_told_to_those_who_wait() {
+    fn a_failed_write_is_reported_to_waiting_calls() {
         let dir = tempfile::tempdir().unwrap();
         let file = opened(&dir.path().join("gone"));
         may_call(&file.approvals, "a");

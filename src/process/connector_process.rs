@@ -14,7 +14,8 @@ use crate::control::api::{Access, AdminToken};
 use crate::control::audit::AuditWriter;
 use crate::control::{
     ApprovalDesk, ConnectorRole, Control, ControlParts, DRAIN_GRACE, Instance, Inventories, Notice, ProcessFacts,
-    ProcessRequest, ReloadFn, Reloaded, RoleKind, State, StateDir, forward_events_with, serve_resolves, signals,
+    ProcessRequest, ReloadFn, Reloaded, RoleKind, ServiceManager, State, StateDir, forward_events_with, serve_resolves,
+    signals,
 };
 use crate::dial::{ResolveRequest, Resolver, resolver};
 use crate::engine::{Core, Cores, MailReceiver, MailSender, mailbox};
@@ -45,7 +46,9 @@ const RESEAL_INTERVAL: Duration = Duration::from_secs(24 * 3_600);
 pub struct ConnectorProcess {
     facts: ProcessFacts,
     edges: Vec<String>,
+    hosts: Vec<String>,
     control: Control,
+    state: Arc<State>,
     cores: Cores,
     admin: Option<AbortOnDrop>,
     audit: Option<AuditWriter>,
@@ -140,13 +143,16 @@ impl ConnectorProcess {
         };
         log_start(&facts, connect_config, connector.tunnel());
         let edges = connect_config.edge.iter().map(ToString::to_string).collect();
+        let hosts = connect_config.routes.iter().map(|route| route.host.to_string()).collect();
         let reload = tables.into_reload(config, connector, read, log);
         let control = Control::new(parts).with_notices(notify).with_reload(reload, files);
-        let admin = serve_admin_if(admin, state, access)?;
+        let admin = serve_admin_if(admin, Arc::clone(&state), access)?;
         Ok(ConnectorProcess {
             facts,
             edges,
+            hosts,
             control,
+            state,
             cores,
             admin,
             audit,
@@ -169,12 +175,20 @@ impl ConnectorProcess {
         &self.edges
     }
 
-    /// Runs until the connector was told to end and has ended.
+    /// The hosts of its routes, as they were at the start.
+    #[must_use]
+    pub fn hosts(&self) -> &[String] {
+        &self.hosts
+    }
+
+    /// Runs until the connector was told to end and has ended. The service manager is told what happens.
     ///
     /// # Errors
     ///
     /// If a core failed, or did not end in time.
-    pub async fn run(mut self) -> Result<(), RunError> {
+    pub async fn run(mut self, service_manager: &Arc<ServiceManager>) -> Result<(), RunError> {
+        self.control.set_service_manager(service_manager);
+        let _kept = AbortOnDrop(tokio::spawn(Arc::clone(service_manager).keep(self.state)));
         self.control.run(std::future::pending()).await?;
         drop(self.admin);
         self.cores.join().map_err(RunError::io("a core failed"))?;

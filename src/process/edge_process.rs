@@ -12,7 +12,7 @@ use crate::control::audit::AuditWriter;
 use crate::control::tunnels::Serving;
 use crate::control::{
     Control, ControlParts, DRAIN_GRACE, EdgeRole, Inventories, Notice, Prober, ProcessFacts, ProcessRequest,
-    Provisioning, RoleKind, Signing, State, forward_events, serve_certifications, signals,
+    Provisioning, RoleKind, ServiceManager, Signing, State, forward_events, serve_certifications, signals,
 };
 use crate::edge::{CertifyRequest, Edge, EdgeEvent, EdgeTables, certifier};
 use crate::engine::{Cores, EngineSettings, MailReceiver, Reservation, StartError, mailbox};
@@ -45,6 +45,7 @@ pub(super) const EVENTS_MAX: usize = 4096;
 pub struct EdgeProcess {
     facts: ProcessFacts,
     control: Control,
+    state: Arc<State>,
     cores: Cores,
     listeners: [Reservation; 2],
     admin: Option<AbortOnDrop>,
@@ -141,11 +142,12 @@ impl EdgeProcess {
         let mut control = Control::new(parts).with_notices(notify).with_reload(reload.into_reload(read, log), files);
         control = control.with_drain_delay(drain_delay);
         control.started().await?;
-        let admin = serve_admin_if(admin, state, access)?;
+        let admin = serve_admin_if(admin, Arc::clone(&state), access)?;
         log_listening(&facts);
         Ok(EdgeProcess {
             facts,
             control,
+            state,
             cores,
             listeners: [bound.agents, bound.connectors],
             admin,
@@ -175,12 +177,14 @@ impl EdgeProcess {
         self.listeners[1].address()
     }
 
-    /// Runs until the edge was told to end and has ended.
+    /// Runs until the edge was told to end and has ended. The service manager is told what happens.
     ///
     /// # Errors
     ///
     /// If a core failed, or did not end in time.
-    pub async fn run(mut self) -> Result<(), RunError> {
+    pub async fn run(mut self, service_manager: &Arc<ServiceManager>) -> Result<(), RunError> {
+        self.control.set_service_manager(service_manager);
+        let _kept = AbortOnDrop(tokio::spawn(Arc::clone(service_manager).keep(self.state)));
         self.control.run(std::future::pending()).await?;
         drop(self.admin);
         self.cores.join().map_err(RunError::io("a core failed"))?;

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io::Read;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -145,6 +145,7 @@ impl UpProcess {
         let agents = bound.agents.address();
         let facts = ProcessFacts {
             agent_url: Some(agent_url(&host, agents.port(), path)),
+            plain_agent_url: plain_agent_url(agents, path),
             connectors_listen: Some(bound.connectors.address().to_string()),
             admin_url: admin_url(admin.as_ref()),
             ..facts(&cores)
@@ -343,6 +344,13 @@ fn agent_url(host: &HostPattern, port: u16, path: &str) -> String {
         HostPattern::Wildcard(parent) => format!("demo.{parent}"),
     };
     format!("https://{host}:{port}{path}")
+}
+
+/// The URL for agents on this machine, which needs no certificate: plain HTTP is spoken over loopback.
+fn plain_agent_url(agents: SocketAddr, path: &str) -> Option<String> {
+    let is_served =
+        agents.ip() == IpAddr::from(Ipv4Addr::LOCALHOST) || agents.ip() == IpAddr::from(Ipv6Addr::LOCALHOST);
+    is_served.then(|| format!("http://localhost:{}{path}", agents.port()))
 }
 
 /// Creates an authority for this process, and one certificate for agents' hosts and the link.

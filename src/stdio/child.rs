@@ -10,6 +10,7 @@ use std::thread;
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
+use crate::base::SERVICE_ENVS;
 use crate::engine::driver::RawSocket;
 use crate::engine::{Detached, MailReceiver, MailSender, mailbox};
 use crate::stdio::settings::{NOT_STARTED, STDIO_GUARD, StdioSettings};
@@ -75,6 +76,9 @@ fn spawn(settings: &StdioSettings) -> Result<(Child, Detached, Detached), String
     for (name, _) in env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(OWN_VARIABLES)) {
         command.env_remove(name);
     }
+    SERVICE_ENVS.iter().for_each(|name| {
+        command.env_remove(name);
+    });
     command.envs(settings.env.iter().map(|(name, value)| (name, value))).process_group(0);
     if let Some(cwd) = &settings.cwd {
         command.current_dir(cwd);

@@ -17,7 +17,8 @@ pub struct StdioSettings {
     pub route: String,
     /// The program and its arguments. No shell reads them.
     pub command: Vec<String>,
-    /// Variables that are added to the environment. Variables of this process whose names begin with `ADIT_` are not passed on.
+    /// Variables that are added to the environment. Variables of this process whose names begin with `ADIT_`,
+    /// and those of the service manager, are not passed on.
     pub env: Vec<(String, String)>,
     /// The folder in which it runs; by default that of this process.
     pub cwd: Option<PathBuf>,

@@ -489,7 +489,7 @@ fn later_answers_are_held_to_the_ceilings_of_their_calls() {
 }
 
 #[test]
-fn an_answer_is_cut_where_a_rule_says_so_and_its_reader_told() {
+fn an_answer_over_the_ceiling_is_cut_with_a_notice() {
     for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
         for traffic in [Traffic::Plain, Traffic::Resealed, Traffic::Passthrough] {
             cuts(driver, traffic, false);
@@ -501,7 +501,7 @@ fn an_answer_is_cut_where_a_rule_says_so_and_its_reader_told() {
 }
 
 #[test]
-fn an_answer_that_is_too_large_is_withheld_and_its_caller_told() {
+fn an_answer_over_the_ceiling_is_replaced_by_an_error() {
     for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
         for traffic in [Traffic::Plain, Traffic::Resealed, Traffic::Passthrough] {
             withholds(driver, traffic, false);
@@ -513,7 +513,7 @@ fn an_answer_that_is_too_large_is_withheld_and_its_caller_told() {
 }
 
 #[test]
-fn what_has_to_be_approved_passes_once() {
+fn an_approved_call_passes_once() {
     for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
         for traffic in [Traffic::Plain, Traffic::Resealed, Traffic::Passthrough] {
             waits(driver, traffic, false);
@@ -525,7 +525,7 @@ fn what_has_to_be_approved_passes_once() {
 }
 
 #[test]
-fn what_is_beyond_a_ceiling_reaches_no_server() {
+fn a_call_over_a_ceiling_does_not_reach_the_server() {
     for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
         for traffic in [Traffic::Plain, Traffic::Resealed, Traffic::Passthrough] {
             holds(driver, traffic, false);

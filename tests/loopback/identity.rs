@@ -3,11 +3,11 @@
 mod certificates;
 mod exchanges;
 mod forwarded;
+mod identity_header;
 mod opaque;
 mod server;
 mod sessions;
 mod signer;
-mod told;
 
 use std::future::poll_fn;
 use std::io::Write;

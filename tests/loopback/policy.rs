@@ -201,7 +201,7 @@ fn is_governed(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
 }
 
 #[test]
-fn what_is_denied_reaches_no_server_and_is_not_shown() {
+fn denied_tools_are_neither_listed_nor_reachable() {
     for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
         for traffic in [Traffic::Plain, Traffic::Resealed, Traffic::Passthrough] {
             is_governed(driver, traffic, false);

@@ -52,7 +52,7 @@ impl Up {
             &server,
         ];
         let mut command = command(&own);
-        command.env("ADIT_LOG", "error").env("FOR_THE_CHILD", "seen");
+        command.env("ADIT_LOG", "error").env("NOTIFY_SOCKET", "@nobody").env("FOR_THE_CHILD", "seen");
         let adit = Adit::of(command);
         let [listening, _] = adit.events(["listening", "linked"]);
         let pem = fs::read(listening["ca_file"].as_str().unwrap()).unwrap();
@@ -180,7 +180,7 @@ async fn every_caller_gets_its_own_answer_on_both_drivers() {
             up.call(&sessions[0], &json!(2), "litter", json!({"lines": 5_000})).await,
             Ok("littered".to_owned())
         );
-        for (name, value) in [("FOR_THE_CHILD", "seen"), ("ADIT_LOG", "unset")] {
+        for (name, value) in [("FOR_THE_CHILD", "seen"), ("ADIT_LOG", "unset"), ("NOTIFY_SOCKET", "unset")] {
             assert_eq!(up.call(&sessions[0], &json!(3), "variable", json!({"name": name})).await, Ok(value.to_owned()));
         }
         let cancelled = cancelled_call(up, &sessions[0]).await;

@@ -266,7 +266,7 @@ fn a_tool_that_changes_is_in_quarantine_at_an_edge_until_it_is_approved() {
 }
 
 #[test]
-fn with_warn_nothing_is_hidden_and_all_is_told() {
+fn warn_mode_hides_nothing_and_reports_all() {
     let (_server, upstream) = server();
     let site = Site::start(upstream, "warn", false);
     assert_eq!(site.names(), ["add", "greet"]);

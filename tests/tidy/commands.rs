@@ -98,7 +98,11 @@ fn shown_commands(page: &str) -> Vec<String> {
             found.extend(part.split('`').skip(1).step_by(2).map(|code| code.replace('\n', " ")));
         } else if let Some(lines) = part.strip_prefix("sh\n") {
             let lines = lines.replace("\\\n", " ");
-            found.extend(lines.lines().map(|line| line.trim_start_matches("sudo -u adit ").to_owned()));
+            found.extend(lines.lines().map(|line| {
+                // As another user, or in a container.
+                let line = line.trim_start_matches("sudo -u adit ").trim_start_matches("sudo ");
+                line.split_once("-- /usr/bin/adit ").map_or_else(|| line.to_owned(), |(_, args)| format!("adit {args}"))
+            }));
         }
     }
     found.retain(|command| command.starts_with("adit ") && !command.contains(['|', '…']));

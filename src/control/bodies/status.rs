@@ -23,6 +23,8 @@ pub struct StatusBody {
     pub driver: DriverStatus,
     /// The URL that agents call.
     pub agent_url: Option<String>,
+    /// The URL without TLS, which agents on this machine can call (`adit up`).
+    pub plain_agent_url: Option<String>,
     /// The address for connectors.
     pub connectors_listen: Option<String>,
     /// The URL of the admin API.

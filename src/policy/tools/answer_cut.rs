@@ -439,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_cut_soundly_is_not_cut() {
+    fn answers_that_cannot_be_cut_safely_are_not_cut() {
         let bytes = AnswerCeiling { bytes: Some(BytesMax { max: 1, over: Over::Cut }), rows: Vec::new() };
         let long = "x".repeat(2_000);
         for answer in [

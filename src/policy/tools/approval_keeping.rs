@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_and_what_was_decided_holds_over_a_restart_until_its_time_is_over() {
+    fn pending_and_decided_approvals_survive_a_restart_until_they_expire() {
         let approvals = Approvals::default();
         let tickets = ["waits", "approved", "denied"].map(|tool| ask(&approvals, tool, at(100, 0)).1);
         approvals.decide(tickets[1], true, "bob", at(101, 1).now).unwrap();

@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_has_to_say_that_it_handles_tasks() {
+    fn a_client_must_declare_the_tasks_extension() {
         let said = |capabilities: &str| {
             let meta = format!(r#"{{"io.modelcontextprotocol/clientCapabilities":{capabilities}}}"#);
             takes_tasks(format!(r#"{{"method":"tools/call","params":{{"name":"a","_meta":{meta}}}}}"#).as_bytes())

@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_decided_or_not_used_in_time_is_forgotten() {
+    fn undecided_and_unused_approvals_expire() {
         let approvals = Approvals::default();
         let ticket = keys("a", 1).0;
         ask(&approvals, "a", 1, 0);
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_bounded_and_nobody_takes_the_room_of_all() {
+    fn pending_approvals_are_bounded_in_total_and_per_caller() {
         let approvals = Approvals::default();
         let shown = || ApprovalCall { shown: Some("x".repeat(SHOWN_ARGUMENTS_LEN_MAX)), ..ApprovalCall::default() };
         let mut waiting = 0;

@@ -31,7 +31,7 @@ const REFUND: &str = r#"{"required": ["amount"], "properties": {
 }}"#;
 
 #[test]
-fn arguments_within_what_is_said_pass() {
+fn arguments_that_satisfy_the_schema_pass() {
     let schema = schema(REFUND);
     for good in [
         r#"{"amount": 500}"#,
@@ -47,7 +47,7 @@ fn arguments_within_what_is_said_pass() {
 }
 
 #[test]
-fn arguments_beyond_it_are_told_what_is_wrong() {
+fn arguments_that_violate_the_schema_are_refused_with_a_reason() {
     let schema = schema(REFUND);
     for (bad, why) in [
         ("{}", "amount is missing"),
@@ -80,7 +80,7 @@ fn arguments_beyond_it_are_told_what_is_wrong() {
 }
 
 #[test]
-fn what_servers_may_read_in_different_ways_is_not_read() {
+fn ambiguous_arguments_are_refused() {
     let schema = schema(REFUND);
     let deep = format!(r#"{{"amount": 1, "x": {}{}}}"#, "[".repeat(200), "]".repeat(200));
     for bad in [
@@ -158,7 +158,7 @@ fn no_text_passes_that_a_server_reads_as_more() {
 }
 
 #[test]
-fn all_that_is_wrong_with_a_schema_is_told() {
+fn all_faults_of_a_schema_are_reported() {
     assert!(
         faults(r#"{"properties": {"a": {"maximim": 5}}}"#)
             .contains("arguments.properties.a.maximim is not checked by adit")

@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn the_memory_is_bounded_and_what_was_used_last_is_kept() {
+    fn memory_is_bounded_and_recently_used_entries_are_kept() {
         let awaited = AwaitedAnswers::default();
         let first = awaited_key(b"first");
         awaited.on_request(first, "1", bytes(1));

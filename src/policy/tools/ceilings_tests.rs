@@ -8,7 +8,7 @@ use super::*;
 use crate::base::Time;
 
 #[test]
-fn ceilings_are_of_rules_that_allow_and_say_something() {
+fn ceilings_need_an_allow_rule_and_a_limit() {
     let rule = |lines: &str| format!("[[rule]]\nname = 'r'\neffect = 'allow'\ntools = ['a']\n{lines}\n");
     for (text, why) in [
         (rule("calls_per_minute = 0"), "line 5: calls_per_minute must be a whole number from 1 to 1000000"),
@@ -79,7 +79,7 @@ fn ceilings_are_of_rules_that_allow_and_say_something() {
 }
 
 #[test]
-fn what_asks_for_approval_goes_before_what_allows_and_behind_what_denies() {
+fn approval_rules_rank_between_deny_and_allow() {
     let text = "[[rule]]\nname = 'all'\neffect = 'allow'\ntools = ['*']\n\
                 [[rule]]\nname = 'asks'\neffect = 'approve'\ntools = ['pay', 'drop']\napproval_wait_ms = 5_000\n\
                 [[rule]]\nname = 'never'\neffect = 'deny'\ntools = ['drop']\n\

@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tool_of_which_nothing_is_said_is_taken_for_the_worst() {
+    fn a_tool_without_hints_counts_as_destructive() {
         let known = KnownHints::default();
         let read_only = WantedHints { read_only: Some(true), ..WantedHints::default() };
         let destructive = WantedHints { destructive: Some(true), ..WantedHints::default() };
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_server_has_said_is_not_taken_for_the_word_of_another() {
+    fn hints_of_one_server_do_not_apply_to_another() {
         let known = KnownHints::default();
         let harmless = ToolHints { read_only_hint: true, ..ToolHints::default() };
         for (server, remembered) in [("a", false), ("a", true), ("b", false), ("a", false)] {
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
+    fn the_hint_table_is_bounded() {
         let known = KnownHints::default();
         let hints = ToolHints { read_only_hint: true, ..ToolHints::default() };
         (0..2 * TOOLS_MAX).for_each(|nth| known.learn(&nth.to_string(), hints));

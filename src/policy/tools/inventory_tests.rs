@@ -23,7 +23,7 @@ fn approve_all(inventory: &ToolInventory, at_ms: i64) {
 }
 
 #[test]
-fn a_tool_is_approved_until_what_is_said_of_it_changes() {
+fn a_tool_is_approved_until_its_description_changes() {
     let inventory = ToolInventory::new(&InventoryMemory::new(ENOUGH));
     assert!(!observe(&inventory, r#"{"name":"a","description":"adds","inputSchema":{"x":1,"y":2}}"#));
     assert!(!inventory.is_approved(OfferKind::Tool, "a") && !inventory.is_approved(OfferKind::Tool, "b"));
@@ -53,7 +53,7 @@ fn a_tool_is_approved_until_what_is_said_of_it_changes() {
 }
 
 #[test]
-fn what_readers_read_in_two_ways_is_told_and_is_nothing_that_can_be_approved() {
+fn ambiguous_entries_are_reported_and_cannot_be_approved() {
     let memory = InventoryMemory::new(ENOUGH);
     let inventory = ToolInventory::new(&memory);
     let good = r#"{"name":"a","description":"adds","inputSchema":{"x":1}}"#;
@@ -84,7 +84,7 @@ fn what_readers_read_in_two_ways_is_told_and_is_nothing_that_can_be_approved() {
 }
 
 #[test]
-fn only_what_was_looked_at_can_be_approved() {
+fn only_the_displayed_version_can_be_approved() {
     let inventory = ToolInventory::new(&InventoryMemory::new(ENOUGH));
     observe(&inventory, r#"{"name":"a"}"#);
     let digest = ToolDigest::parse(&inventory.records()[0].digest).unwrap();
@@ -98,7 +98,7 @@ fn only_what_was_looked_at_can_be_approved() {
 }
 
 #[test]
-fn what_is_kept_is_taken_up_again() {
+fn a_saved_inventory_is_restored() {
     let memory = InventoryMemory::new(ENOUGH);
     let inventory = ToolInventory::new(&memory);
     observe(&inventory, r#"{"name":"a","description":"one"}"#);
@@ -123,7 +123,7 @@ fn what_is_kept_is_taken_up_again() {
 }
 
 #[test]
-fn what_a_server_can_fill_is_bounded_and_what_nobody_approved_is_forgotten() {
+fn the_inventory_is_bounded_and_evicts_unapproved_entries() {
     const MEMORY: usize = SERVER_LEN_MAX + 1_000;
     let memory = InventoryMemory::new(MEMORY);
     let inventory = ToolInventory::new(&memory);
@@ -161,7 +161,7 @@ fn a_tool_that_is_described_at_length_is_known_by_its_digest() {
 }
 
 #[test]
-fn prompts_and_resources_are_kept_by_themselves_and_by_what_people_read_of_them() {
+fn prompts_and_resources_are_kept_apart_and_pinned_by_their_visible_text() {
     let memory = InventoryMemory::new(ENOUGH);
     let inventory = ToolInventory::new(&memory);
     let see = |kind, name: &str, text: &str| inventory.observe(kind, name, &Value::of(text.as_bytes()).unwrap());

@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_needs_it_is_looked_at() {
+    fn only_calls_with_rules_for_answers_are_inspected() {
         let no_tasks = Route::new(POLICY.split("[[rule]]\neffect = 'allow'\nmethods").next().unwrap());
         assert!(no_tasks.calls("free", "s", "1").is_none() && no_tasks.calls("few", "s", "2").is_some());
         let free = Route::new("[[rule]]\neffect = 'allow'\ntools = ['*']\nmethods = ['tools/call', 'tasks/*']\n");

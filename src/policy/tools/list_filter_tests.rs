@@ -72,7 +72,7 @@ fn hidden_elements_are_taken_out_and_every_other_byte_stays() {
 }
 
 #[test]
-fn what_can_be_read_in_two_ways_is_refused() {
+fn ambiguous_lists_are_refused() {
     let filter = some();
     for text in [
         r#"{"result":{"tools":[]},"result":{"tools":[{"name":"b"}]}}"#,
@@ -116,7 +116,7 @@ fn a_list_is_filtered_as_a_reader_of_it_would_filter_it() {
 }
 
 #[test]
-fn events_keep_their_lines_and_lose_what_is_hidden() {
+fn events_keep_their_lines_without_hidden_entries() {
     let filter = some();
     let apply = |event: &str| {
         let out = filter.apply_to_event(event.as_bytes()).unwrap();
@@ -163,7 +163,7 @@ fn events_keep_their_lines_and_lose_what_is_hidden() {
 }
 
 #[test]
-fn a_list_shows_what_a_call_may_reach() {
+fn a_list_shows_exactly_the_callable_entries() {
     let mut rng = Rng::new(8);
     for _ in 0..2_000 {
         let mut text = String::from("[policy]\ntrust_annotations = true\n");

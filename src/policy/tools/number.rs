@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_servers_may_read_as_another_number_is_told() {
+    fn numbers_that_parsers_may_round_are_not_compared() {
         for (one, other) in [
             ("500.00000000000000000001", "500"),
             ("499.99999999999999999999", "500"),
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_not_read() {
+    fn invalid_numbers_are_refused() {
         for text in ["", "-", "01", "1.", ".5", "+1", "1e", "1e+", "0x1", "-Infinity", "1_0", "1e1.5", "--1", "1.-2"] {
             assert!(Number::parse(text.as_bytes()).is_err(), "{text}");
         }

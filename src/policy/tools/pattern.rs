@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_matches_what_its_definition_says() {
+    fn a_pattern_matches_like_the_reference_definition() {
         let mut rng = Rng::new(5);
         let mut matched = 0;
         for _ in 0..50_000 {
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_covered_is_matched_and_what_overlaps_has_a_name_in_common() {
+    fn covering_and_overlapping_patterns_agree_with_matching() {
         let mut rng = Rng::new(6);
         let names: Vec<String> = (0..400).map(|_| text(&mut rng, b"ab")).collect();
         let (mut covered, mut apart) = (0, 0);

@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_used_of_a_day_is_used_after_a_restart() {
+    fn a_daily_quota_survives_a_restart() {
         let quotas = Arc::new(Quotas::default());
         assert_eq!(quotas.day_state(DAY * 100), None, "nothing has changed");
         (0..2).for_each(|_| take(&quotas, "a", 100).unwrap());

@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_gets_more_than_the_rate_however_they_come() {
+    fn no_arrival_pattern_exceeds_the_rate() {
         for seed in 0..20 {
             let (quotas, mut rng) = (Arc::new(Quotas::default()), Rng::new(seed));
             let (per_minute, burst) = (rng.between(1, 600), rng.between(1, 50));

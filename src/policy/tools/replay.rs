@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_record_has_decides_alone_where_it_can() {
+    fn a_complete_record_gives_one_decision() {
         let policy = "[[role]]\nname='near'\nnetworks=['10.0.0.0/8']\n[[role]]\nname='alice'\nissuer='https://i'\nsubjects=['alice']\n\
                       [[rule]]\nname='near'\neffect='allow'\ntools=['a']\nroles=['near']\n\
                       [[rule]]\nname='hers'\neffect='approve'\ntools=['b']\nroles=['alice']\n";
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_does_not_have_leaves_all_that_is_possible() {
+    fn missing_fields_of_a_record_leave_all_possible_decisions() {
         let policy = "[policy]\ntrust_annotations=true\n\
                       [[role]]\nname='staff'\nissuer='https://i'\nclaims={groups='staff'}\n\
                       [[role]]\nname='guest'\nissuer='https://i'\nscopes=['guest']\n\
@@ -232,7 +232,7 @@ mod tests {
 
     #[cfg(feature = "cedar")]
     #[test]
-    fn cedar_leaves_what_is_possible_without_what_a_record_lacks() {
+    fn cedar_leaves_all_decisions_possible_for_missing_fields() {
         let cedar = "@id(\"small\") permit(principal, action == Action::\"tools/call\", resource == Tool::\"pay\") when { context.arguments has n && context.arguments.n < 5 };\n\
                      @id(\"staff\") permit(principal in Group::\"https://i|staff\", action, resource == Tool::\"s\");\n\
                      @id(\"alice\") permit(principal == User::\"https://i|alice\", action, resource == Tool::\"a\");\n\

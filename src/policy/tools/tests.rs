@@ -105,7 +105,7 @@ rule = "no-deletes"
 "#;
 
 #[test]
-fn what_denies_goes_first_and_what_no_rule_allows_is_denied() {
+fn deny_rules_win_and_the_default_is_to_deny() {
     let policy = policy(FILE);
     for (roles, asked, want) in [
         (&["support"][..], Asked::tool("search_tickets"), "+support-tools"),
@@ -129,7 +129,7 @@ fn what_denies_goes_first_and_what_no_rule_allows_is_denied() {
 }
 
 #[test]
-fn what_the_protocol_needs_is_denied_only_by_its_name() {
+fn protocol_methods_are_denied_only_by_name() {
     let policy = policy(FILE);
     let ask = |method| Asked { method, target: Target::Nothing };
     for method in ["initialize", "ping", "tools/list", "notifications/cancelled", "server/discover"] {
@@ -149,7 +149,7 @@ fn what_the_protocol_needs_is_denied_only_by_its_name() {
 }
 
 #[test]
-fn what_reaches_things_without_their_names_is_denied_to_those_whom_a_rule_is_about() {
+fn methods_that_name_no_target_are_denied_to_roles_with_a_rule() {
     let ask = |method| Asked { method, target: Target::Nothing };
     let roles = "[[role]]\nname = 'r'\nnetworks = ['::1']\n[[role]]\nname = 's'\nnetworks = ['::1']\n";
     let deny = format!("{roles}[[rule]]\nname = 'no'\neffect = 'deny'\nroles = ['r']\ntools = ['x']\n");
@@ -288,7 +288,7 @@ fn a_resource_can_be_named_in_every_spelling_that_is_its_own() {
 }
 
 #[test]
-fn what_is_denied_is_denied_in_capitals_too() {
+fn deny_patterns_ignore_case() {
     for (pattern, uri) in [
         ("file:///key", "file:///KEY"),
         ("*/SECRET", "notes://Secret"),
@@ -332,7 +332,7 @@ fn the_uri_of_a_hostile_list_takes_no_long_time() {
 }
 
 #[test]
-fn a_caller_who_lacks_a_scope_is_told_which() {
+fn a_denial_for_a_missing_scope_names_the_scope() {
     let policy = policy(FILE);
     let roles = policy.roles_named(["office"]).unwrap();
     let ToolDecision::Denied { how, .. } = policy.decide(roles, &Asked::tool("write_x")) else { panic!() };
@@ -407,7 +407,7 @@ fn a_claim_is_found_by_its_own_name_or_within_others() {
 }
 
 #[test]
-fn a_role_says_who_vouches_for_its_callers() {
+fn a_role_must_name_an_issuer_or_a_proof() {
     let role = |said: &str| format!("[[role]]\nname = 'r'\n{said}\n");
     for said in ["subjects = ['alice']", "clients = ['app']", "scopes = ['a']", "claims = { groups = 'a' }"] {
         let told = faults(&role(said));
@@ -445,7 +445,7 @@ fn a_key_is_known_by_its_hash_alone() {
 }
 
 #[test]
-fn the_tests_of_a_file_say_what_is_wrong() {
+fn failed_test_cases_of_a_policy_file_name_the_reason() {
     let policy = policy(FILE);
     assert!(policy.run_cases().all(|case| case.wrong.is_none()));
     let broken = FILE.replace("expect = \"allow\"", "expect = \"deny\"").replace("roles = [\"support\"]\ntool", "tool");
@@ -461,7 +461,7 @@ fn the_tests_of_a_file_say_what_is_wrong() {
 }
 
 #[test]
-fn all_faults_of_a_file_are_told_at_once_with_their_lines() {
+fn all_faults_of_a_policy_file_are_reported_with_their_lines() {
     let text = r#"
 [policy]
 trust_anotations = true

@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_two_readings_has_a_reason() {
+    fn an_ambiguous_uri_is_refused_with_a_reason() {
         for (uri, why) in [
             ("file:///docs/../key", DOTS),
             ("file:///docs/%2e%2e/key", DOTS),
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_has_the_form_of_what_it_matches() {
+    fn patterns_are_normalised_like_uris() {
         for (pattern, want) in [
             ("*", Ok("*")),
             ("*.md", Ok("*.md")),
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_matches_the_form_of_what_it_was_cut_from() {
+    fn a_pattern_made_from_a_uri_matches_its_normal_form() {
         const PARTS: [&str; 24] = [
             "file", "HTTPS", "x", "K", ":", ":", "//", "/", "/", "a", "B", "%41", "%20", "%25", "%c3%a9", "\u{e9}",
             ".", "..", "?", ";", "@", "*", "[::1]", ":80",

@@ -453,7 +453,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_has_not_changed_stays_the_same_when_it_is_read_again() {
+    async fn unchanged_files_keep_their_parsed_values_on_reload() {
         let dir = tempfile::tempdir().unwrap();
         let jwks = |id: &str| std::fs::write(dir.path().join("jwks.json"), JWKS.replace("ID", id)).unwrap();
         jwks("k1");

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cedar_file_with_faults_is_told_and_leaves_the_last_good_one() {
+    fn a_faulty_cedar_file_is_reported_and_the_last_good_one_stays() {
         let dir = tempfile::tempdir().unwrap();
         let cedar = dir.path().join("p.cedar");
         let mut reader = PolicyReader::default();

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_moves_ends_the_doubt() {
+    fn any_progress_ends_the_suspicion() {
         let mut silence = Silence::begin(WITHIN, moved(10, 10, true), Time::ZERO);
         assert_eq!(silence.look(moved(10, 10, true), at_ms(1_000)), Verdict::Doubtful);
         assert_eq!(silence.look(moved(11, 10, true), at_ms(7_000)), Verdict::Sound);

@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_but_the_writer_of_a_request_says_who_calls() {
+    fn only_the_request_writer_sets_the_identity_header() {
         let forged =
             "Adit-Caller: eve\r\nadit_caller: eve\r\nADIT-CALLER: eve\r\nX: 1\r\nConnection: x-a, adit-caller\r\n";
         let written = |edge_identity| {

@@ -210,7 +210,7 @@ fn leaving_cancels_only_where_the_revision_says_so() {
 }
 
 #[test]
-fn what_names_no_request_goes_only_where_it_is_certain() {
+fn server_messages_without_a_request_go_only_where_the_target_is_certain() {
     let (mut mux, sessions) = opened(2);
     let (log, ask) =
         (r#"{"method":"notifications/message","params":{}}"#, r#"{"id":"q","method":"sampling/createMessage"}"#);
@@ -243,7 +243,7 @@ fn what_names_no_request_goes_only_where_it_is_certain() {
 }
 
 #[test]
-fn what_was_asked_of_a_session_is_refused_when_it_ends() {
+fn server_requests_are_refused_when_their_session_ends() {
     let (mut mux, sessions) = opened(1);
     let ask = r#"{"id":4,"method":"elicitation/create"}"#;
     assert_eq!(told(&mut mux, ask), [Effect::ToSession { session: sessions[0], message: ask.into() }]);
@@ -253,7 +253,7 @@ fn what_was_asked_of_a_session_is_refused_when_it_ends() {
 }
 
 #[test]
-fn a_listener_gets_what_is_for_it_under_its_own_id() {
+fn a_listener_receives_its_messages_under_its_own_id() {
     let mut mux = mux();
     hear(&mut mux, stateless(1), r#"{"id":"L","method":"subscriptions/listen"}"#);
     hear(&mut mux, stateless(2), r#"{"id":"M","method":"subscriptions/listen"}"#);

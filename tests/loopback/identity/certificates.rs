@@ -98,7 +98,7 @@ fn is_answered(agent: &mut Agent, fields: &str) {
 }
 
 #[test]
-fn a_certificate_proves_who_calls_wherever_the_tls_of_agents_ends() {
+fn client_certificates_identify_callers_at_the_edge_and_at_the_connector() {
     let (ca, evil) = (Ca::new(), Ca::new());
     let [alice, bob] = [ALICE, BOB].map(|name| ca.certifies(name));
     let mallory = evil.certifies(ALICE);
@@ -176,7 +176,7 @@ fn told(got: &Got) -> Value {
 }
 
 #[test]
-fn a_token_says_who_calls_before_a_certificate_does_and_whatever_is_shown_is_good() {
+fn a_token_takes_precedence_over_a_certificate_and_both_are_checked() {
     let (ca, signer) = (Ca::new(), Signer::new("k1"));
     let (bob, mallory) = (ca.certifies(BOB), Ca::new().certifies(BOB));
     let issuer = issuer(KeyStore::fixed(keys(&[&signer])));
@@ -240,7 +240,7 @@ fn a_token_says_who_calls_before_a_certificate_does_and_whatever_is_shown_is_goo
 
 /// A caller of whom nothing is known is not told to the server as somebody else by what it sends itself.
 #[test]
-fn a_server_is_told_nothing_of_callers_that_need_not_say_who_they_are() {
+fn anonymous_callers_get_no_identity_header() {
     let ca = Ca::new();
     let alice = ca.certifies(ALICE);
     let header = IdentityHeader { name: "X-Caller".into(), signer: Arc::new(IdentitySigner::new(&[7; 32])) };

@@ -254,7 +254,7 @@ fn an_exchange_that_takes_too_long_is_given_up_and_counted() {
 
 /// As an operator runs it: with a secret that is replaced while calls come.
 #[test]
-fn a_connector_exchanges_tokens_as_its_configuration_says() {
+fn a_connector_exchanges_tokens_as_configured() {
     let (got, server) = (Got::default(), LoginServer::start(&Arc::new(Signer::new("k1"))));
     server.knows_client(ID, SECRET);
     let said = |subject: &str| {

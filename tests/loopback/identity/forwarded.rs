@@ -100,7 +100,7 @@ const POLICY: &str = "[[role]]\nname = 'support'\nproofs = ['forwarded']\nissuer
      [[rule]]\nname = 'bob'\neffect = 'allow'\ntools = ['*']\nroles = ['bob']\n";
 
 #[test]
-fn a_connector_knows_from_a_trusted_edge_who_calls_and_no_agent_can_say_so_itself() {
+fn a_connector_accepts_forwarded_identities_of_edges_only() {
     let forged = format!("Adit-Caller: {}\r\nadit_caller: {}\r\nConnection: adit-caller\r\n", stolen(), stolen());
     for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
         for traffic in [Traffic::Plain, Traffic::Resealed] {
@@ -160,7 +160,7 @@ fn a_connector_knows_from_a_trusted_edge_who_calls_and_no_agent_can_say_so_itsel
 }
 
 #[test]
-fn what_an_edge_says_counts_only_where_it_is_trusted_and_for_its_route() {
+fn a_forwarded_identity_counts_only_from_a_trusted_edge_and_for_its_route() {
     for (driver, traffic) in [(DriverChoice::Epoll, Traffic::Plain), (DriverChoice::Uring, Traffic::Resealed)] {
         let (got, tokens, edge) = (Got::default(), Signer::new("k1"), edge_keys());
         let tunnel = Tunnel::with_upstreams(driver, traffic, (1, 1), &[serve(&got)]);

@@ -134,7 +134,7 @@ fn an_issuer_is_asked_about_opaque_tokens_wherever_they_can_be_read() {
 
 /// Calls that show one token at the same time, on two cores, cause one question.
 #[test]
-fn one_question_for_all_calls_with_a_token_and_a_client_that_is_not_known_is_told_nothing() {
+fn concurrent_calls_share_one_introspection_and_unknown_clients_learn_nothing() {
     let (got, server) = (Got::default(), LoginServer::start(&Arc::new(Signer::new("k1"))));
     server.knows_client(ID, SECRET);
     let tunnel = Tunnel::with_upstreams(DriverChoice::Epoll, Traffic::Plain, (2, 1), &[serve(&got)]);
@@ -175,7 +175,7 @@ fn statuses(agents: SocketAddr, tokens: &'static [&'static str]) -> Vec<u16> {
 
 /// Over HTTP/2 calls wait just so, whichever side ends the connection of their agent and whichever asks.
 #[test]
-fn calls_over_http2_wait_for_what_an_issuer_says() {
+fn calls_over_http2_wait_for_introspection() {
     for (driver, traffic, at_edge) in [
         (DriverChoice::Epoll, Traffic::Plain, true),
         (DriverChoice::Uring, Traffic::Plain, false),

@@ -81,7 +81,7 @@ fn is_governed(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
 }
 
 #[test]
-fn what_cedar_denies_is_neither_shown_nor_reached() {
+fn tools_denied_by_cedar_are_neither_listed_nor_reachable() {
     for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
         for traffic in [Traffic::Plain, Traffic::Passthrough] {
             is_governed(driver, traffic, false);

@@ -256,7 +256,7 @@ impl Server {
 }
 
 #[test]
-fn every_method_is_allowed_or_denied_as_the_policy_says_wherever_it_is() {
+fn every_method_follows_the_policy_wherever_it_is_enforced() {
     let policies = std::env::var("ADIT_TEST_POLICIES").map_or(POLICIES, |policies| policies.parse().unwrap());
     let server = Server::start();
     let is_event = |answered: &&Answered| answered.head.contains("text/event-stream");
@@ -324,7 +324,7 @@ fn list() -> String {
 }
 
 #[test]
-fn thousands_of_policies_decide_as_the_model_says() {
+fn random_policies_agree_with_the_model() {
     let mut fates = [0_u64; 3];
     for seed in 0..MODELS {
         let model = Model::generate(&mut Rng::new(seed));

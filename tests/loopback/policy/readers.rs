@@ -152,7 +152,7 @@ fn readings(command: &mut Command, bodies: &[Vec<u8>]) -> Vec<Vec<(String, Optio
 }
 
 #[test]
-fn whatever_passes_is_read_by_the_sdks_as_what_the_policy_allows() {
+fn sdks_read_accepted_bodies_as_the_policy_did() {
     let count = std::env::var("ADIT_TEST_BODIES").map_or(BODIES, |count| count.parse().unwrap());
     let passed = Passed::default();
     let mut rng = Rng::new(13);

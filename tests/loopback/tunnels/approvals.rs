@@ -214,7 +214,7 @@ fn notified(listener: &TcpListener) -> String {
 }
 
 #[test]
-fn a_web_server_is_told_of_a_call_that_waits() {
+fn a_webhook_reports_a_pending_call() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let governed = Governed::new(&webhook(&listener, ""));
     let _connector = governed.start();
@@ -256,7 +256,7 @@ fn page(admin: &str, path: &str, host: &str, form: Option<&str>) -> (u16, String
 }
 
 #[test]
-fn whoever_has_a_signed_link_decides_about_one_call_and_about_nothing_else() {
+fn a_signed_link_decides_exactly_one_call() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let governed = Governed::new(&webhook(&listener, "link_url = 'https://approve.example/ops/'\n"));
     let (connector, admin) = governed.start();

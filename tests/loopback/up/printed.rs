@@ -6,7 +6,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
+use serde_json::Value;
+
 use super::{UP, client_trusting};
+use crate::conformance::setup::SetUp;
 use crate::process::{Adit, PATIENCE, TEMPORARY, command};
 
 const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"test","version":"1"}}}"#;
@@ -58,6 +61,35 @@ async fn a_client_can_use_the_url_that_is_printed_for_a_server_without_a_path() 
     };
     let (status, body) = (answer.status(), answer.text().await.unwrap());
     assert!(status == 200 && body.contains("\"serverInfo\""), "{url}: {status} {body}");
+}
+
+#[test]
+fn the_programs_printed_for_the_python_sdk_list_the_tools() {
+    let up = Adit::start(&UP);
+    let [listening, _] = up.events(["listening", "linked"]);
+    let (admin, ca) = (listening["admin_url"].as_str().unwrap(), listening["ca_file"].as_str().unwrap());
+    let https = listening["agent_url"].as_str().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let guarded = ["--url", https, "--ca-file", ca, "--token-env", "AGENT_TOKEN"];
+    for (name, flags) in [("plain.py", &["--admin", admin][..]), ("guarded.py", &guarded[..])] {
+        let out = command(&[&["client-config", "python", "--json"], flags].concat()).output().unwrap();
+        let body: Value = serde_json::from_slice(&out.stdout).unwrap();
+        let program = body["clients"][0]["steps"][1]["text"].as_str().unwrap();
+        fs::write(dir.path().join(name), program).unwrap();
+        let mut python = std::process::Command::new(&SetUp::get().python);
+        let out = python.arg(dir.path().join(name)).env("AGENT_TOKEN", "t").output().unwrap();
+        let (printed, told) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        assert!(printed.contains("'echo'"), "{program}{printed}{told}");
+    }
+    for (code, args) in [
+        (0, &["client-config"][..]),
+        (2, &["client-config", "cursor", "--url", "unix:/run/mcp.sock"]),
+        (2, &["client-config", "cursor", "--url", https, "--ca-file", "no such file"]),
+        (2, &["client-config", "cursor", "--token-env", "Bearer secret"]),
+        (1, &["client-config", "cursor", "--admin", "http://127.0.0.1:1"]),
+    ] {
+        assert_eq!(command(args).output().unwrap().status.code(), Some(code), "{args:?}");
+    }
 }
 
 #[test]

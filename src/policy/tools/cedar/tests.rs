@@ -127,7 +127,7 @@ fn a_call_passes_if_a_policy_permits_it_with_its_arguments() {
 }
 
 #[test]
-fn what_either_tier_denies_is_denied() {
+fn cedar_and_rules_must_both_allow() {
     let lists =
         "[[rule]]\nname='tools'\neffect='allow'\ntools=['a','b']\n[[rule]]\nname='not-b'\neffect='deny'\ntools=['b']\n";
     let policy = policy_of(lists, "forbid(principal, action, resource == Tool::\"c\");");
@@ -276,7 +276,7 @@ fn arguments_keep_their_values_or_cannot_be_compared() {
 }
 
 #[test]
-fn names_cannot_change_what_a_policy_means() {
+fn names_cannot_inject_into_a_policy() {
     let names = [
         "a\"b",
         "a\\",
@@ -312,7 +312,7 @@ fn names_cannot_change_what_a_policy_means() {
 }
 
 #[test]
-fn lists_show_what_some_arguments_allow() {
+fn lists_show_tools_that_some_arguments_allow() {
     let sees = |cedar: &str| !Caller::default().sees(&policy_of("", cedar), &["t"]).is_empty();
     let permit = |condition: &str| format!("permit(principal, action, resource is Tool) when {{ {condition} }};");
     for condition in [
@@ -431,7 +431,7 @@ fn a_step_up_names_the_scope_and_stays_in_lists() {
 }
 
 #[test]
-fn all_faults_are_told_by_their_lines() {
+fn all_faults_are_reported_with_their_lines() {
     let faults = |cedar: &str| -> Vec<(usize, String)> {
         let faults = CedarRules::parse(cedar).err().unwrap_or_default();
         faults.into_iter().map(|fault| (fault.line, fault.message)).collect()
@@ -493,7 +493,7 @@ fn the_deepest_policies_that_are_read_neither_overflow_nor_hang() {
 }
 
 #[test]
-fn the_schema_of_tools_finds_what_does_not_fit_them() {
+fn the_schema_of_tools_finds_policies_that_do_not_fit() {
     let tools = [
         json!({"name": "refund", "inputSchema": {"type": "object", "required": ["amount"], "properties": {
             "amount": {"type": "number"}, "to": {"type": "array", "items": {"type": "string"}},

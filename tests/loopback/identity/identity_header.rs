@@ -34,7 +34,7 @@ fn told(got: &Got, signer: &IdentitySigner, audience: &str) -> Option<(String, V
 }
 
 #[test]
-fn a_server_is_told_who_calls_and_no_caller_can_say_it_is_another() {
+fn the_identity_header_cannot_be_forged_by_callers() {
     for (driver, traffic, at_edge, terminated) in [
         (DriverChoice::Epoll, Traffic::Plain, true, true),
         (DriverChoice::Uring, Traffic::Plain, false, true),

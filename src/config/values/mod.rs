@@ -1,0 +1,16 @@
+//! The types of values that only the configuration uses.
+
+mod choices;
+mod numbers;
+mod secrets;
+mod texts;
+
+pub use choices::{
+    AlgorithmName, AuditMode, Bridge, CallerAuth, CallerName, ClientCertificate, Driver, ForwardedIdentity, Hedge,
+    LogFormat, OriginRule, OwnOrigin, Resend, ServerPreset,
+};
+pub(super) use numbers::Price;
+pub use numbers::{Bytes, Millis, Spin};
+pub use secrets::{MASK, SECRET_LEN_MAX, SECRET_LEN_MIN, SecretSource, SecretText};
+pub(super) use texts::{FieldNameText, ToolName};
+pub use texts::{FolderPath, IdentityHeaderName, LogLevels, TokenText};
