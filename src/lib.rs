@@ -26,6 +26,10 @@ mod base;
 #[cfg(feature = "internals")]
 pub mod base;
 #[cfg(not(feature = "internals"))]
+mod bridge;
+#[cfg(feature = "internals")]
+pub mod bridge;
+#[cfg(not(feature = "internals"))]
 mod config;
 #[cfg(feature = "internals")]
 pub mod config;

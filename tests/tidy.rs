@@ -34,6 +34,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("latency", &["base"]),
     ("policy", &["base", "wire"]),
     ("identity", &["base", "policy"]),
+    ("bridge", &["base", "wire"]),
     // Floor 2: what acts.
     ("engine", &["base"]),
     ("private", &["base"]),
@@ -45,13 +46,16 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("link", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls"]),
     ("serve", &["base", "audit", "wire", "route", "latency", "policy", "identity", "engine", "http2", "exchange"]),
     ("stdio", &["base", "wire", "policy", "engine", "exchange"]),
-    ("upstream", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls", "dial", "http2", "stdio"]),
+    (
+        "upstream",
+        &["base", "wire", "route", "latency", "policy", "bridge", "engine", "private", "tls", "dial", "http2", "stdio"],
+    ),
     // Floor 4: the roles, and the control thread that speaks to them.
     (
         "connector",
         &[
-            "base", "wire", "route", "latency", "policy", "identity", "engine", "private", "tls", "dial", "http2",
-            "exchange", "link", "serve", "stdio", "upstream",
+            "base", "wire", "route", "latency", "policy", "identity", "bridge", "engine", "private", "tls", "dial",
+            "http2", "exchange", "link", "serve", "stdio", "upstream",
         ],
     ),
     (
@@ -119,7 +123,7 @@ const TOP: &[&str] = &["cli", "lib", "main"];
 const CIRCLE_FILES_MAX: usize = 3;
 
 /// Modules that decide: bytes and durations in, events out.
-const DECIDING: &[&str] = &["base", "audit", "wire", "route", "latency", "policy", "identity"];
+const DECIDING: &[&str] = &["base", "audit", "wire", "route", "latency", "policy", "identity", "bridge"];
 
 /// What acts, and has no business where things are decided.
 const ACTING: &[&str] = &[

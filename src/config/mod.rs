@@ -53,7 +53,8 @@ pub use table::{
     ToolConfig, TrustedEdgeConfig, TunnelConfig, settings,
 };
 pub use values::{
-    AlgorithmName, AuditMode, AuditSync, Bytes, CallerAuth, CallerName, ChildSharing, ChildStart, ClientCertificate,
-    Driver, FolderPath, ForwardedIdentity, Hedge, IdentityHeaderName, LogFormat, LogLevels, MASK, Millis, OriginRule,
-    OwnOrigin, Resend, SECRET_LEN_MAX, SECRET_LEN_MIN, SecretSource, SecretText, ServerPreset, Spin, TokenText,
+    AlgorithmName, AuditMode, AuditSync, Bridge, Bytes, CallerAuth, CallerName, ChildSharing, ChildStart,
+    ClientCertificate, Driver, FolderPath, ForwardedIdentity, Hedge, IdentityHeaderName, LogFormat, LogLevels, MASK,
+    Millis, OriginRule, OwnOrigin, Resend, SECRET_LEN_MAX, SECRET_LEN_MIN, SecretSource, SecretText, ServerPreset,
+    Spin, TokenText,
 };

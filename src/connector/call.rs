@@ -285,7 +285,8 @@ impl UpstreamWork {
                 return Err(late(before));
             }
             let timer = &mut self.agents.timer;
-            let taken = checkout(&context.core.core, &served.upstream, needs_fresh, send_by, timer).await;
+            let upstream = served.way_for(request.head(), context.core.core.turn_time());
+            let taken = checkout(&context.core.core, upstream, needs_fresh, send_by, timer).await;
             self.agents.timer = None;
             let Checkout { connection, connect } = taken.ok_or_else(|| late(before))?.map_err(|error| {
                 let failure = served.on_failed(&error, context.core.core.turn_time());
@@ -321,6 +322,7 @@ impl UpstreamWork {
                 }
             };
             served.on_answer(end.stamps.status());
+            served.on_era(request.head(), end.stamps.status());
             match exchanged {
                 Ok(kept) => {
                     if let Some(keep) = kept {

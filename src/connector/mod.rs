@@ -3,6 +3,7 @@
 mod agents_http2;
 mod audit;
 mod authorize;
+mod bridge;
 mod call;
 mod call_request;
 mod cancel;

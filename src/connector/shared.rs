@@ -113,6 +113,16 @@ impl EdgeState {
 counters! {
     /// Events off the path of a good call, counted over all cores.
     pub struct Counters {
+        bridge_calls_parked, "Calls of agents of MCP 2026-07-28 that were kept while the agent was asked for input";
+        bridge_calls_to_sessions, "Requests of agents of MCP 2026-07-28 that were translated for a server with sessions";
+        bridge_calls_to_stateless, "Requests of agents with sessions that were translated for a server of MCP 2026-07-28";
+        bridge_probes_other, "Probes that found a server that only speaks the other era of MCP";
+        bridge_probes_same, "Probes that found a server that speaks the era of the agent";
+        bridge_probes_unknown, "Probes that found nothing out about the eras of a server";
+        bridge_refused_limits, "Requests that the era bridge refused because one of its limits was reached";
+        bridge_refused_messages, "Messages that the era bridge refused because they are not allowed or have no equivalent";
+        bridge_sessions_ended, "Sessions that the era bridge had with servers and that have ended";
+        bridge_sessions_opened, "Sessions that the era bridge has opened with servers";
         calls_cancelled, "Calls whose agent left or whose link ended before the answer was complete";
         calls_cut_unread, "Calls over HTTP/2 that were cut because their answers came in very small frames that were not read";
         calls_failed, "Calls that the upstream did not answer completely";

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{Budget, CallFailure, Clock, Time, Traffic};
+use crate::connector::bridge::{BridgeMakings, RouteBridge};
 use crate::connector::identity::Addresses;
 use crate::connector::report::UpstreamReport;
 use crate::connector::settings::{ConnectorRoute, ConnectorTables};
@@ -19,7 +20,7 @@ use crate::policy::{LeftOut, SafeRequests, ToolPolicy};
 use crate::route::{Hostname, RouteName};
 use crate::stdio::StdioSharing;
 use crate::tls::{HandshakeError, ServerConfig};
-use crate::upstream::{Upstream, UpstreamError, UpstreamSettings};
+use crate::upstream::{Upstream, UpstreamError};
 use crate::wire::http1::{Method, RequestHead};
 
 /// The shortest time between two log lines about failed inner TLS handshakes.
@@ -52,6 +53,8 @@ pub(super) struct Upstreams {
 /// The upstream of one route.
 pub(super) struct Served {
     pub(super) upstream: Upstream,
+    /// For agents of another era of MCP, if the route has a bridge.
+    bridge: Option<Box<RouteBridge>>,
     pub(super) addresses: Addresses,
     route: ConnectorRoute,
     /// The failure of the last attempt to connect, if it failed.
@@ -152,8 +155,18 @@ impl Upstreams {
             _ => {
                 let (settings, resolver) = (route.upstream.clone(), self.resolver.clone());
                 let upstream = Upstream::new(&self.core, settings, resolver, &self.windows);
+                let bridge = route.upstream.bridge.as_ref().map(|bridge| {
+                    let makings = BridgeMakings {
+                        core: &self.core,
+                        connector: &self.connector,
+                        resolver: &self.resolver,
+                        windows: &self.windows,
+                    };
+                    Box::new(RouteBridge::new(bridge, &makings))
+                });
                 let fresh = Rc::new(Served {
                     upstream,
+                    bridge,
                     addresses: Addresses::new(&route.identity, &route.upstream.url),
                     route: route.clone(),
                     failing: RefCell::new(None),
@@ -342,12 +355,26 @@ impl Served {
             && self.route.first_byte_timeout == route.first_byte_timeout
             && self.route.sends_timeout == route.sends_timeout
             && self.route.resend.is_some() == route.resend.is_some()
-            && same(&self.route.upstream, &route.upstream)
+            && self.route.upstream.connects_as(&route.upstream)
+    }
+
+    /// The way for a request: to the server, or to the bridge if agent and server speak different eras of MCP.
+    pub(super) fn way_for(&self, head: &RequestHead, now: Time) -> &Upstream {
+        let bridged = self.bridge.as_ref().and_then(|bridge| bridge.way_for(head, now));
+        bridged.unwrap_or(&self.upstream)
+    }
+
+    /// Notes the status of the answer to a request that may have met a server of another era.
+    pub(super) fn on_era(&self, head: &RequestHead, status: Option<u16>) {
+        if let (Some(bridge), Some(status)) = (&self.bridge, status) {
+            bridge.on_answer(head, status);
+        }
     }
 
     /// Notes that connecting succeeded.
     pub(super) fn on_connected(&self) {
         if self.failing.take().is_some() {
+            self.bridge.iter().for_each(|bridge| bridge.forget());
             tracing::info!(route = %self.route.name, upstream = %self.route.upstream.url, "upstream reachable again");
         }
     }
@@ -409,33 +436,4 @@ fn failure_of(error: &UpstreamError) -> CallFailure {
         UpstreamError::Tls { .. } | UpstreamError::TlsTimeout { .. } => CallFailure::UpstreamTls,
         UpstreamError::Busy(_) => CallFailure::Overloaded,
     }
-}
-
-/// Whether connections that were made with settings `a` can be used with `b`.
-fn same(a: &UpstreamSettings, b: &UpstreamSettings) -> bool {
-    let same_tls = match (&a.tls, &b.tls) {
-        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-        (None, None) => true,
-        _ => false,
-    };
-    let figures = |settings: &UpstreamSettings| {
-        let UpstreamSettings {
-            connections_max,
-            connect_timeout,
-            refused_wait,
-            idle_timeout,
-            silence_max,
-            acknowledged_within,
-            queue_timeout,
-            ..
-        } = *settings;
-        let limits = [connect_timeout, refused_wait, idle_timeout, silence_max, acknowledged_within, queue_timeout];
-        (connections_max, limits)
-    };
-    let same_child = match (&a.stdio, &b.stdio) {
-        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-        (None, None) => true,
-        _ => false,
-    };
-    same_tls && same_child && a.allowed == b.allowed && a.url == b.url && figures(a) == figures(b)
 }

@@ -22,7 +22,7 @@ impl EraNotes {
                 same,
                 others,
                 "a request of MCP {} was refused, as a server of MCP {} would refuse it: agents that speak both retry on their own; \
-                 for others, update the server or the agent, and check the path",
+                 for others, set `bridge` of the connector's route to auto, or update the server or the agent; and check the path",
                 era.revisions(),
                 era.other().revisions()
             );

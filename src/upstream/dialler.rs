@@ -1,6 +1,7 @@
 //! Makes connections to one server.
 
 use std::cell::{Cell, OnceCell};
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use crate::route::UpstreamAddr;
 use crate::stdio::StdioUnavailable;
 use crate::tls::{ClientConfig, Connection, HandshakeError, ServerName, without_http2};
 use crate::upstream::http1_demand::Http1Demand;
-use crate::upstream::{UpstreamError, UpstreamSettings};
+use crate::upstream::{LocalEntry, UpstreamError, UpstreamSettings};
 
 /// The first pause before retrying a server that refused. Each further pause is twice as long.
 const REFUSED_PAUSE_MIN: Duration = Duration::from_millis(25);
@@ -27,6 +28,8 @@ pub(super) const PROBED_AFTER: Duration = Duration::from_millis(1);
 
 /// How a child process is called where others have an address.
 const STDIO_ADDRESS: &str = "stdio";
+/// How a server within this process is called in the same place.
+const LOCAL_ADDRESS: &str = "bridge";
 
 /// A connection and the address it goes to.
 pub(super) struct Line {
@@ -86,6 +89,10 @@ impl Dialler {
         let (core, url) = (&self.core, &self.settings.url);
         let limit = self.settings.connect_timeout;
         let options = SocketOptions { quick_ack: true, silence_max: Some(self.settings.silence_max) };
+        if let Some(entry) = &self.settings.entry {
+            // Boxed, for the same reason as below.
+            return Box::pin(self.connect_local(entry)).await;
+        }
         let (socket, address) = match url.addr() {
             // Boxed, so that dialling other servers does not pay for its size.
             UpstreamAddr::Stdio => return Box::pin(self.connect_stdio()).await,
@@ -120,6 +127,17 @@ impl Dialler {
             }
             Err(cause) => Err(UpstreamError::Tls { address: address.to_string().into(), cause }),
         }
+    }
+
+    /// Connects to a server within this process.
+    async fn connect_local(&self, entry: &LocalEntry) -> Result<Line, UpstreamError> {
+        let failed = |error: io::Error| UpstreamError::Unreachable {
+            address: LOCAL_ADDRESS.into(),
+            reason: error.to_string().into(),
+        };
+        let near = entry.connect().map_err(failed)?;
+        let socket = self.core.adopt(near, SocketOptions::default()).await.map_err(failed)?;
+        Ok(Line { connection: Connection::plain(socket), address: Rc::new(Address::Unix(LOCAL_ADDRESS.into())) })
     }
 
     /// Connects to a child process.

@@ -1,6 +1,7 @@
 //! Floor 3: the upstreams, which are the MCP servers that receive the calls.
 
 mod dialler;
+mod era_bridge;
 mod error;
 mod fault_log;
 mod http1_demand;
@@ -9,6 +10,7 @@ mod http_pool;
 mod kinds;
 mod settings;
 
+pub use era_bridge::{EraBridge, KnownEras, LocalEntry};
 pub use error::UpstreamError;
 pub use http_pool::{HttpConnection, HttpPool};
 pub use http2::Http2Exchange;

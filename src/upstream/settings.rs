@@ -5,6 +5,7 @@ use crate::policy::AllowedUpstreams;
 use crate::route::UpstreamUrl;
 use crate::stdio::StdioUpstream;
 use crate::tls::ClientConfig;
+use crate::upstream::{EraBridge, LocalEntry};
 
 /// The settings of one upstream.
 #[derive(Clone)]
@@ -32,6 +33,46 @@ pub struct UpstreamSettings {
     pub allowed: Arc<AllowedUpstreams>,
     /// The way to the child process, if the server is one.
     pub stdio: Option<Arc<StdioUpstream>>,
+    /// The bridge for agents of another era of MCP, if the route has one.
+    pub bridge: Option<Arc<EraBridge>>,
+    /// A server within this process that is called in place of the URL.
+    pub entry: Option<Arc<LocalEntry>>,
+}
+
+impl UpstreamSettings {
+    /// Whether connections that were made with these settings can be used with the others.
+    #[must_use]
+    pub fn connects_as(&self, other: &UpstreamSettings) -> bool {
+        let figures = |settings: &UpstreamSettings| {
+            let UpstreamSettings {
+                connections_max,
+                connect_timeout,
+                refused_wait,
+                idle_timeout,
+                silence_max,
+                acknowledged_within,
+                queue_timeout,
+                ..
+            } = *settings;
+            let limits = [connect_timeout, refused_wait, idle_timeout, silence_max, acknowledged_within, queue_timeout];
+            (connections_max, limits)
+        };
+        same(self.tls.as_ref(), other.tls.as_ref())
+            && same(self.stdio.as_ref(), other.stdio.as_ref())
+            && same(self.bridge.as_ref(), other.bridge.as_ref())
+            && self.allowed == other.allowed
+            && self.url == other.url
+            && figures(self) == figures(other)
+    }
+}
+
+/// Whether both are the same one, or there is none.
+fn same<T>(a: Option<&Arc<T>>, b: Option<&Arc<T>>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+        (None, None) => true,
+        _ => false,
+    }
 }
 
 #[cfg(feature = "internals")]
@@ -51,6 +92,8 @@ impl UpstreamSettings {
             queue_timeout: Duration::from_secs(5),
             allowed: Arc::new(AllowedUpstreams::private()),
             stdio: None,
+            bridge: None,
+            entry: None,
         }
     }
 }

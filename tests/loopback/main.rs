@@ -4,6 +4,7 @@
 //! One binary, as each that holds all of adit takes seconds to link.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod bridge;
 mod browsers;
 mod budgets;
 mod ceilings;

@@ -26,6 +26,8 @@ pub(crate) struct Tunnel {
     pub(crate) agents: SocketAddr,
     files: tempfile::TempDir,
     traffic: &'static str,
+    /// The driver of connectors that are started from now on.
+    pub(crate) driver: &'static str,
     pub(crate) edge: Option<Process>,
     pub(crate) connector: Option<Process>,
 }
@@ -93,7 +95,7 @@ impl Tunnel {
             path("secret"),
         );
         write(&files, "edge.toml", &settings);
-        Self { agents, files, traffic, edge: None, connector: None }
+        Self { agents, files, traffic, driver: "auto", edge: None, connector: None }
     }
 
     /// Starts the edge, which must not run already, and waits until it listens.
@@ -127,9 +129,10 @@ impl Tunnel {
         let (path, traffic) = (|name: &str| self.files.path().join(name), self.traffic);
         let connectors = std::fs::read_to_string(path("connectors")).expect("the file was written at the start");
         let settings = format!(
-            "[engine]\ncores = 1\npin = false\nspin_us = 0\n\
+            "[engine]\ncores = 1\npin = false\nspin_us = 0\ndriver = '{}'\n\
              [connect]\nedge = '{connectors}'\ntunnel = 'tnl_test'\nsecret_file = '{}'\n\
              edge_ca_file = '{}'\nedge_name = '{EDGE_NAME}'\nstate_dir = 'state'\ntraffic = '{traffic}'\n{routes}",
+            self.driver,
             path("secret").display(),
             path("ca.pem").display(),
         );

@@ -11,8 +11,9 @@ use crate::config::proxy::{ProxyExemption, ProxyUrl};
 use crate::config::section::section;
 use crate::config::table::tool::ToolConfig;
 use crate::config::values::{
-    Bytes, CallerAuth, ChildSharing, ChildStart, ClientCertificate, FieldNameText, FolderPath, ForwardedIdentity,
-    IdentityHeaderName, Millis, OriginRule, OwnOrigin, Price, Resend, SecretText, ServerPreset, TokenText,
+    Bridge, Bytes, CallerAuth, ChildSharing, ChildStart, ClientCertificate, FieldNameText, FolderPath,
+    ForwardedIdentity, IdentityHeaderName, Millis, OriginRule, OwnOrigin, Price, Resend, SecretText, ServerPreset,
+    TokenText,
 };
 use crate::policy::PinMode;
 use crate::route::{HostPattern, Hostname, UpstreamUrl};
@@ -364,6 +365,11 @@ section! {
         /// limited to a tenth of the calls of the route, plus a reserve of 10 on each core. The first retry of a
         /// request that did not reach the upstream is not counted.
         resend: Resend = "idempotent", live, like "mcp-safe";
+        /// What happens if agent and server speak different eras of MCP, which have no revision in common: 2026-07-28
+        /// without sessions, and 2024-11-05 to 2025-11-25 with sessions. `off`: calls are passed on unchanged. `auto`:
+        /// the server is probed at the first call of each era and path, and calls of agents of the other era are
+        /// translated. Other calls are passed on unchanged ([BRIDGE.md](BRIDGE.md)).
+        bridge: Bridge = "off", live, like "auto";
         /// What happens to calls that miss their deadline, if that differs from `connect.deadline`. It applies to
         /// agents whose TLS ends in this connector, and to tools whose `[[tool]]` does not set it.
         deadline: Option<GuardMode> = unset, live, like "enforce";

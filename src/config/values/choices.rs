@@ -46,6 +46,16 @@ macro_rules! choice {
 }
 
 choice! {
+    /// Whether agents and servers of different eras of MCP are brought together.
+    Bridge {
+        /// All calls are passed on unchanged.
+        Off = "off",
+        /// Calls are translated if the server does not speak the agent's era.
+        Auto = "auto",
+    }
+}
+
+choice! {
     /// Which requests are sent again if their connection ended without one byte of a response.
     Resend {
         /// Those that HTTP calls idempotent: GET, HEAD, DELETE and OPTIONS.

@@ -6,8 +6,8 @@ mod secrets;
 mod texts;
 
 pub use choices::{
-    AlgorithmName, AuditMode, AuditSync, CallerAuth, CallerName, ChildSharing, ChildStart, ClientCertificate, Driver,
-    ForwardedIdentity, Hedge, LogFormat, OriginRule, OwnOrigin, Resend, ServerPreset,
+    AlgorithmName, AuditMode, AuditSync, Bridge, CallerAuth, CallerName, ChildSharing, ChildStart, ClientCertificate,
+    Driver, ForwardedIdentity, Hedge, LogFormat, OriginRule, OwnOrigin, Resend, ServerPreset,
 };
 pub(super) use numbers::Price;
 pub use numbers::{Bytes, Millis, Spin};

@@ -13,8 +13,8 @@ use crate::base::{
     DeadlineTerms, Secret, TunnelId, TunnelToken, pin_of,
 };
 use crate::config::{
-    Bytes, CallerTerms, ChildSharing, ChildStart, ConfigError, ConfigErrors, ConnectConfig, FolderPath, HostPort,
-    Origin, ProxyScheme, ProxyUrl, Resend, RouteConfig, SecretText, TokenText, UpstreamNetwork,
+    Bridge, Bytes, CallerTerms, ChildSharing, ChildStart, ConfigError, ConfigErrors, ConnectConfig, FolderPath,
+    HostPort, Origin, ProxyScheme, ProxyUrl, Resend, RouteConfig, SecretText, TokenText, UpstreamNetwork,
 };
 use crate::connector::{ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress, EdgeTls, LINKS_MAX};
 use crate::control::StateDir;
@@ -29,7 +29,7 @@ use crate::tls::{
     ALPN_HTTP1, ALPN_HTTP2, ClientConfig, ClientSettings, Fingerprint, Roots, SessionMemory, Versions, WallClock,
     client_config,
 };
-use crate::upstream::UpstreamSettings;
+use crate::upstream::{EraBridge, UpstreamSettings};
 use crate::wire::forward_proxy::{ProxyLogin, ProxyProtocol};
 use crate::wire::mux;
 
@@ -171,6 +171,7 @@ pub(crate) fn connector_tables(
     name: impl Fn(&HostPattern) -> RouteName,
 ) -> Result<ConnectorTables, ConfigErrors> {
     let (mut faults, mut entries, mut safe, mut stdio_upstreams) = (Vec::new(), Vec::new(), HashMap::new(), Vec::new());
+    let mut bridges = Vec::new();
     let allowed = Arc::new(UpstreamNetwork::allowed(&config.allowed_upstreams));
     for (index, route) in config.routes.iter().enumerate() {
         let key = format!("route[{index}].upstream_ca_file");
@@ -196,7 +197,11 @@ pub(crate) fn connector_tables(
             allowed: Arc::clone(&allowed),
             stdio: (route.upstream.is_stdio() && !trust.starts_no_children)
                 .then(|| trust.stdio_upstream(child_of(route, &name(&route.host)), &mut stdio_upstreams)),
+            bridge: None,
+            entry: None,
         };
+        let bridge = (route.bridge == Bridge::Auto).then(|| trust.bridge(&name(&route.host), &upstream, &mut bridges));
+        let upstream = UpstreamSettings { bridge, ..upstream };
         let resend = (route.resend == Resend::McpSafe).then(|| {
             let key = (route.host.to_string(), route.upstream.to_string());
             let known = trust.safe.get(&key).cloned().unwrap_or_default();
@@ -243,6 +248,7 @@ pub(crate) fn connector_tables(
     }
     trust.safe = safe;
     trust.stdio_upstreams = stdio_upstreams.iter().map(Arc::downgrade).collect();
+    trust.bridges = bridges;
     Ok(ConnectorTables { routes, sealing: None })
 }
 
@@ -393,6 +399,8 @@ pub(crate) struct UpstreamTrust {
     pub(crate) starts_no_children: bool,
     /// The ways to child processes of the tables in force. Only the tables keep them: without a route, a child ends.
     stdio_upstreams: Vec<Weak<StdioUpstream>>,
+    /// The era bridges of the tables in force, by the name of their route. Only the tables keep them.
+    bridges: Vec<(RouteName, Weak<EraBridge>)>,
 }
 
 impl UpstreamTrust {
@@ -405,6 +413,20 @@ impl UpstreamTrust {
             found.push(Arc::clone(&stdio_upstream));
         }
         stdio_upstream
+    }
+
+    /// The era bridge of a route: the one of the tables before, with its sessions, if its server is reached in the same way.
+    fn bridge(
+        &self,
+        route: &RouteName,
+        upstream: &UpstreamSettings,
+        found: &mut Vec<(RouteName, Weak<EraBridge>)>,
+    ) -> Arc<EraBridge> {
+        let before = self.bridges.iter().filter(|(name, _)| name == route).filter_map(|(_, bridge)| bridge.upgrade());
+        let known = before.into_iter().find(|bridge| bridge.settings().connects_as(upstream));
+        let bridge = known.unwrap_or_else(|| EraBridge::new(upstream.clone()));
+        found.push((route.clone(), Arc::downgrade(&bridge)));
+        bridge
     }
 
     /// The TLS configuration that trusts the authorities of a file, or the public ones without a file.
