@@ -267,7 +267,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let missing = dir.path().join("missing.json");
         let env = BTreeMap::new();
-        assert_eq!(import(&args(&[missing.clone()], None, false), &env).unwrap_err().0, EXIT_FAILURE);
+        assert_eq!(import(&args(std::slice::from_ref(&missing), None, false), &env).unwrap_err().0, EXIT_FAILURE);
         assert_eq!(import(&args(&[], Some(missing), false), &env).unwrap_err().0, EXIT_USAGE);
     }
 }
