@@ -155,7 +155,7 @@ impl EraTable {
     }
 
     /// Notes an answer to a request that was passed on unchanged or translated: a server of another era refuses with these
-    /// statuses. The next request probes it again, at most every [`PROBE_PAUSE`].
+    /// statuses. The next request probes it again, at most every 10 seconds.
     pub fn on_refused(&mut self, path: &[u8], agent: Era) {
         let known = self.paths.iter_mut().find(|known| *known.path == *path);
         if let Some(verdict) = known.and_then(|known| known.by_agent[slot(agent)].as_mut()) {
