@@ -459,7 +459,7 @@ fn paths_count_from_the_folder_of_the_file_or_from_where_one_stands() {
 }
 
 /// The tables all of whose settings a reload changes.
-const LIVE: [&str; 11] = [
+const LIVE: [&str; 12] = [
     "tunnel",
     "host",
     "tool",
@@ -469,6 +469,7 @@ const LIVE: [&str; 11] = [
     "identity",
     "identity_provider",
     "client_authority",
+    "edge_authority",
     "token_exchange",
     "trusted_edge",
 ];

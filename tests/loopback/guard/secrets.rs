@@ -8,11 +8,11 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use adit::private;
-use adit::tls::Authority;
+use adit::tls::{ALPN_HTTP1, Authority, Roots};
 use flate2::read::GzDecoder;
 use rustls::pki_types::UnixTime;
 
-use super::site::{LOCALHOST, ask, dial, serve, text};
+use super::site::{LOCALHOST, ask, dial, serve, text, tls_client};
 use crate::process::{PATIENCE, command};
 
 const SECRET: &str = "a-secret-that-nobody-may-ever-see-4711";
@@ -166,7 +166,12 @@ fn no_secret_is_ever_printed() {
              Content-Length: {}\r\n\r\n{BODY}",
             BODY.len()
         );
-        let answer = ask(&mut dial(agents, LOCALHOST).unwrap(), &request).unwrap();
+        let mut roots = Roots::new();
+        roots.add_pem("ca.pem", &fs::read(runs.path("ca.pem")).unwrap()).unwrap();
+        let mut agent =
+            tls_client(roots, dial(agents, LOCALHOST).unwrap(), "one.test", b"", ALPN_HTTP1).expect("a handshake");
+        let answer = ask(&mut agent, &request).unwrap();
+        assert_eq!(answer.starts_with("HTTP/1.1 200 "), host == "one.test", "{answer}");
         runs.said.push((format!("the answer for {host}"), answer));
     }
     for role in ["edge", "connect"] {
@@ -186,7 +191,9 @@ fn no_secret_is_ever_printed() {
         let admin = format!("http://{}", runs.announced(role, "admin").trim_start_matches("http://"));
         let args = ["support-bundle", "--config", &runs.path(file), "--admin", &admin, "--output", &output];
         let mut bundle = command(&args);
-        bundle.env("ADIT_TUNNEL_SECRET", SECRET);
+        if role == "connect" {
+            bundle.env("ADIT_TUNNEL_SECRET", SECRET);
+        }
         runs.run(&format!("the bundle of {role}"), bundle);
         let mut archive = tar::Archive::new(GzDecoder::new(File::open(&output).expect("an archive")));
         for entry in archive.entries().expect("entries") {

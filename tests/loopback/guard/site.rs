@@ -154,16 +154,7 @@ impl Site {
     ) -> io::Result<Agent> {
         let mut roots = Roots::new();
         roots.add_der(self.authority.cert_der().clone()).expect("a certificate");
-        let settings = ClientSettings { roots, alpn: vec![alpn.to_vec()], ..ClientSettings::default() };
-        let config = client_config(settings).expect("a configuration");
-        let name = ServerName::try_from(sni.to_owned()).expect("a name");
-        let mut session = ClientConnection::new(config, name).expect("a session");
-        let mut socket = dial(to, from)?;
-        socket.write_all(prelude)?;
-        while session.is_handshaking() {
-            session.complete_io(&mut socket)?;
-        }
-        Ok(StreamOwned::new(session, socket))
+        tls_client(roots, dial(to, from)?, sni, prelude, alpn)
     }
 
     /// What an agent from this address is answered when it asks for `/` of this host; its connection is its own.
@@ -211,6 +202,25 @@ pub(crate) fn dial(to: SocketAddr, from: Ipv4Addr) -> io::Result<TcpStream> {
     let socket = TcpStream::from(socket);
     socket.set_read_timeout(Some(PATIENCE))?;
     Ok(socket)
+}
+
+/// A client that trusts these authorities, says `prelude` before TLS, and has made the handshake.
+pub(crate) fn tls_client(
+    roots: Roots,
+    mut socket: TcpStream,
+    sni: &str,
+    prelude: &[u8],
+    alpn: &[u8],
+) -> io::Result<Agent> {
+    let settings = ClientSettings { roots, alpn: vec![alpn.to_vec()], ..ClientSettings::default() };
+    let config = client_config(settings).expect("a configuration");
+    let name = ServerName::try_from(sni.to_owned()).expect("a name");
+    let mut session = ClientConnection::new(config, name).expect("a session");
+    socket.write_all(prelude)?;
+    while session.is_handshaking() {
+        session.complete_io(&mut socket)?;
+    }
+    Ok(StreamOwned::new(session, socket))
 }
 
 /// Sends a request and reads the answer, head and body; empty if the connection ended without one.
