@@ -13,6 +13,7 @@ pub(super) struct Timers {
     heap: Vec<Entry>,
     /// For each timer its index in the heap; `None` if it is not set.
     places: Vec<Option<usize>>,
+    /// Timers whose id may be used again. It has room for all, so that removing one never allocates.
     free: Vec<u32>,
 }
 
@@ -34,6 +35,8 @@ impl Timers {
         }
         let index = u32::try_from(self.places.len()).expect("fewer than 2^32 timers fit in memory");
         self.places.push(None);
+        // It is empty here.
+        self.free.reserve(self.places.len());
         TimerId(index)
     }
 
