@@ -56,6 +56,8 @@ pub(super) struct InnerSession {
     endpoint_known: Signal,
     /// Whether the server has answered the request for the stream.
     is_stream_known: Cell<bool>,
+    /// Whether the stream was asked for and has not ended.
+    is_streaming: Cell<bool>,
 }
 
 /// Why a session could not be opened.
@@ -106,6 +108,7 @@ impl InnerSession {
             endpoint: RefCell::default(),
             endpoint_known: Signal::default(),
             is_stream_known: Cell::new(false),
+            is_streaming: Cell::new(false),
         });
         let opened = client.core.timeout(OPEN_TIMEOUT, Box::pin(session.begin(call))).await;
         match opened.unwrap_or_else(|_| Err(OpenError::Failed("the server opens no session in time".into()))) {
@@ -232,8 +235,11 @@ impl InnerSession {
         });
     }
 
-    /// Opens the stream on which the server sends what belongs to no request.
+    /// Opens the stream on which the server sends what belongs to no request, unless it is open: servers refuse a second one.
     pub(super) fn open_stream(self: &Rc<InnerSession>) {
+        if self.is_streaming.replace(true) {
+            return;
+        }
         let get = InnerRequest::get(&self.target, &self.kept, &self.own_fields());
         let (session, client) = (Rc::downgrade(self), Rc::clone(&self.client));
         *self.stream.borrow_mut() = Some(self.client.core.spawn_held(read_stream(session, client, get)));
@@ -335,6 +341,7 @@ async fn read_stream(session: Weak<InnerSession>, client: Rc<InnerClient>, get: 
                 session.set_endpoint(endpoint_of(&session.target, &data));
             }
             Mail::End(_) => {
+                session.is_streaming.set(false);
                 if session.transport == SessionTransport::HttpSse {
                     session.is_gone.set(true);
                     session.set_endpoint(Vec::new());
