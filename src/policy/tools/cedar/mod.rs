@@ -54,5 +54,6 @@ pub(super) use verdict::{CedarQuestion, CedarVerdict};
 #[cfg(feature = "cedar")]
 pub const CEDAR_ABSENT: Option<&str> = None;
 
-#[cfg(all(test, feature = "cedar"))]
+#[cfg(feature = "cedar")]
+#[cfg(test)]
 mod tests;
