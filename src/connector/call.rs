@@ -119,8 +119,8 @@ pub(super) struct AgentWork {
     pub(super) audit: CallAudit,
     /// Its place among the route's calls in flight, for agents whose TLS ends here.
     pub(super) queue: QueueNotes,
-    /// Reads an answer that is an event stream, for agents whose TLS ends here.
-    answer: AnswerStream,
+    /// Reads an answer that is an event stream.
+    pub(super) answer: AnswerStream,
     /// The size of the answer.
     pub(super) answer_size: AnswerSize,
     /// The failure that was sent to the agent at the end of an event stream, if any.
@@ -616,14 +616,13 @@ impl<U: UpstreamStream> RelayHooks for ConnectorHooks<'_, U> {
         self.work.answer_size.bytes += bytes.len() as u64;
         self.work.listing.keep(bytes);
         self.work.audit.on_body_bytes(bytes, self.stamps.is_event_stream());
-        if self.stamps.is_event_stream() {
-            self.on_standing_bytes(bytes);
+        if !self.stamps.is_event_stream() {
+            return;
         }
+        self.on_standing_bytes(bytes);
+        self.work.answer.feed(bytes);
         let now = self.context.core.core.turn_time();
-        if self.stamps.is_event_stream()
-            && let Some(agents) = self.agents()
-        {
-            agents.answer.feed(bytes);
+        if let Some(agents) = self.agents() {
             agents.guard.deadline.on_event_bytes(bytes, now);
         }
     }

@@ -169,8 +169,9 @@ impl StreamCalls<'_> {
             Err(CallFailure::CallerTimeout) => Some(Err(CallFailure::CallerTimeout)),
             Err(_) => None,
         };
-        if end.stamps.is_standing() && matches!(ended, None | Some(Err(CallFailure::Cancelled))) {
-            // The event stream lasts as long as the agent wants.
+        let has_all = end.stamps.is_standing() || (end.stamps.is_event_stream() && work.agents.answer.is_complete());
+        if has_all && matches!(ended, None | Some(Err(CallFailure::Cancelled))) {
+            // The event stream lasts as long as the agent wants, or the agent has the answer that it has asked for.
             ended = Some(Ok(()));
         }
         if let (Some(Ok(())), Some(failure)) = (ended, work.agents.sent_failure) {

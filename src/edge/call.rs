@@ -546,8 +546,8 @@ impl AgentCalls<'_> {
                 request.refuse_body(error).await;
                 return Exchanged::Done(Next::Close);
             }
-            // The event stream lasts as long as the agent wants.
-            CallEndReason::AgentGone if has_begun && work.stamps.is_standing() => {
+            // The event stream lasts as long as the agent wants, or the agent has the answer that it has asked for.
+            CallEndReason::AgentGone if has_begun && (work.stamps.is_standing() || work.has_answer()) => {
                 work.stamps.on_last_to_agent(core.core.now());
                 let times = work.stamps.times(&core.core);
                 finish(core, request, route, opened, times, work.ending(Outcome::Ok));

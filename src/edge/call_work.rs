@@ -98,6 +98,11 @@ impl CallWork {
         failure.phase(if self.stamps.is_handed_over() { self.waits_for } else { Phase::Edge })
     }
 
+    /// Whether its answer is an event stream, and the agent was sent all that it has asked for.
+    pub(super) fn has_answer(&self) -> bool {
+        self.stamps.is_event_stream() && self.answer.is_complete()
+    }
+
     /// How the call has ended, for the records.
     pub(super) fn ending(&self, outcome: Outcome) -> Ending<'_> {
         Ending { notes: &self.notes, guard: Some(&self.guard), place: Some(&self.place), own: None, outcome }

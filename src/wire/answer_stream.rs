@@ -35,11 +35,16 @@ enum Key {
 impl AnswerStream {
     /// Processes the next bytes.
     pub fn feed(&mut self, bytes: &[u8]) {
-        if self.is_answered {
-            return;
-        }
         self.bounds.feed(bytes);
-        self.look_for_answer(bytes);
+        if !self.is_answered {
+            self.look_for_answer(bytes);
+        }
+    }
+
+    /// Whether the answer has passed, and nothing else is incomplete: whoever leaves now has all that was asked for.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.is_answered && self.bounds.is_between()
     }
 
     /// Whether an error event can be sent after the bytes that have passed: no event is incomplete, the answer has not
@@ -103,34 +108,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_is_taken_between_events_before_the_answer_in_every_cut() {
+    fn an_error_is_taken_before_the_answer_and_the_answer_is_seen_to_end_in_every_cut() {
         let notification =
             r#"data: {"jsonrpc":"2.0","method":"notifications/message","params":{"level":"error","data":"result"}}"#;
         let cases = [
-            ("", true),
-            (": comment\n\n", true),
-            (&format!("{notification}\n\n"), true),
-            (&format!("{notification}\n"), false),
-            (&format!("id: 7\n{notification}\n\n"), false),
-            ("data: {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}\n\n", false),
-            ("data: {\"id\":1,\"error\" : {\"code\":-1}}\n\n", false),
-            ("data: {\"id\":1,\"\\u0072esult\":{}}\n\n", false),
-            ("data: {\"id\":1,\"erro\\u0072\" :{}}\n\n", false),
-            ("data: {\"id\":1,\"result\"\ndata: :{}}\n\n", false),
-            ("data: {\"a\":\"\\u0072esult\",\"b\":\"\\\"\"}\n\n", true),
-            ("data: {\"results\":1,\"rerror\":3,\"e\":\"errors\"}\n\n", true),
+            ("", true, false),
+            (": comment\n\n", true, false),
+            (&format!("{notification}\n\n"), true, false),
+            (&format!("{notification}\n"), false, false),
+            (&format!("id: 7\n{notification}\n\n"), false, false),
+            ("data: {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}\n\n", false, true),
+            ("data: {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}\n", false, false),
+            ("data: {\"id\":1,\"result\":{}}\n\n: comment", false, false),
+            (&format!("data: {{\"id\":1,\"result\":{{}}}}\n\n{notification}\n\n"), false, true),
+            ("data: {\"id\":1,\"error\" : {\"code\":-1}}\n\n", false, true),
+            ("data: {\"id\":1,\"\\u0072esult\":{}}\n\n", false, true),
+            ("data: {\"id\":1,\"erro\\u0072\" :{}}\n\n", false, true),
+            ("data: {\"id\":1,\"result\"\ndata: :{}}\n\n", false, true),
+            ("data: {\"a\":\"\\u0072esult\",\"b\":\"\\\"\"}\n\n", true, false),
+            ("data: {\"results\":1,\"rerror\":3,\"e\":\"errors\"}\n\n", true, false),
         ];
-        for (stream, takes) in cases {
+        for (stream, takes, is_complete) in cases {
             for at in 0..=stream.len() {
                 let mut answer = AnswerStream::default();
                 let (before, after) = stream.as_bytes().split_at(at);
                 answer.feed(before);
                 answer.feed(after);
                 assert_eq!(answer.takes_error(), takes, "{stream:?} cut at {at}");
+                assert_eq!(answer.is_complete(), is_complete, "{stream:?} cut at {at}");
             }
             let mut answer = AnswerStream::default();
             stream.bytes().for_each(|byte| answer.feed(&[byte]));
             assert_eq!(answer.takes_error(), takes, "{stream:?} byte by byte");
+            assert_eq!(answer.is_complete(), is_complete, "{stream:?} byte by byte");
         }
     }
 }

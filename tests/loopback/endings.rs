@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use crate::support::{self, HOST, Tunnel};
 use adit::base::Traffic;
+use adit::connector::ConnectorCommand;
 use adit::edge::EdgeCommand;
 use adit::engine::ladder::DriverChoice;
-use adit::engine::mailbox;
-use adit::latency::Outcome;
+use adit::engine::{MailSender, mailbox};
+
+use adit::latency::{CoreFigures, Outcome};
 use socket2::{Domain, SockRef, Socket, Type};
 
 const LEN: usize = 4_000_000;
@@ -97,13 +99,23 @@ fn state_of_edge(ends: &(String, String)) -> Option<u8> {
     })
 }
 
+/// How many calls have ended so, as the edge counts.
 fn ended(tunnel: &Tunnel, outcome: Outcome) -> u64 {
-    let ask = |index| {
+    counted(outcome, |index, sender| tunnel.edge.command(|| EdgeCommand::Figures(index, sender.clone())))
+}
+
+/// The same, as the connector counts.
+fn ended_at_connector(tunnel: &Tunnel, outcome: Outcome) -> u64 {
+    counted(outcome, |index, sender| tunnel.connector.command(|| ConnectorCommand::Figures(index, sender.clone())))
+}
+
+fn counted(outcome: Outcome, ask: impl Fn(usize, MailSender<CoreFigures>) -> usize) -> u64 {
+    let figures = |index| {
         let (sender, mut figures) = mailbox(1);
-        tunnel.edge.command(|| EdgeCommand::Figures(index, sender.clone()));
+        ask(index, sender);
         futures_lite::future::block_on(figures.recv()).unwrap()
     };
-    (0..).map(ask).map_while(|figures| figures.set).map(|(_, set)| set.outcome(outcome)).sum()
+    (0..).map(figures).map_while(|figures| figures.set).map(|(_, set)| set.outcome(outcome)).sum()
 }
 
 fn until_ended(tunnel: &Tunnel, outcome: Outcome, calls: u64) {
@@ -171,6 +183,61 @@ fn an_agent_that_stops_reading_is_reset_and_its_answer_counts_as_cut() {
         assert_eq!(ended(&tunnel, Outcome::Ok), 0);
         tunnel.end();
     });
+}
+
+/// The head and the first event of an answer.
+fn read_event(agent: &mut impl Read) -> String {
+    let (mut came, mut byte) = (String::new(), [0]);
+    while came.matches("\n\n").count() == 0 {
+        assert_eq!(agent.read(&mut byte).unwrap(), 1, "{came}");
+        came.push(char::from(byte[0]));
+    }
+    came
+}
+
+/// Clients of MCP close an event stream once it has brought the answer, which servers may do later.
+#[test]
+fn a_call_whose_agent_leaves_after_the_answer_event_has_succeeded() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let upstream = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut socket in listener.incoming().flatten() {
+            let mut request = Vec::new();
+            while !request.ends_with(b"}}") {
+                let mut piece = [0; 4096];
+                let n = socket.read(&mut piece).unwrap();
+                request.extend(&piece[..n]);
+            }
+            let message = match request.windows(8).any(|bytes| bytes == b"answered") {
+                true => r#"{"jsonrpc":"2.0","id":1,"result":{}}"#,
+                false => r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1}}"#,
+            };
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
+            socket.write_all(format!("{head}data: {message}\n\n").as_bytes()).unwrap();
+            thread::spawn(move || socket.read_to_end(&mut Vec::new()));
+        }
+    });
+    for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
+        for traffic in Traffic::ALL {
+            let tunnel = Tunnel::impatient(driver, traffic, Duration::from_secs(60), upstream);
+            for (name, outcome) in [("answered", Outcome::Ok), ("waiting", Outcome::AgentGone)] {
+                let mut agent = tunnel.agent();
+                let body = format!(
+                    "{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{{\"name\":\"{name}\"}}}}"
+                );
+                let head = format!("POST /mcp HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\n");
+                agent.write_all(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
+                assert!(read_event(&mut agent).starts_with("HTTP/1.1 200 "));
+                drop(agent);
+                // Who ends the agent's TLS counts its calls.
+                let count = if traffic == Traffic::Passthrough { ended_at_connector } else { ended };
+                while count(&tunnel, outcome) < 1 {
+                    thread::yield_now();
+                }
+            }
+            tunnel.end();
+        }
+    }
 }
 
 /// An upstream that answers nothing, or `/flood` without end. Tells when it has a request, and when the connection of that has
