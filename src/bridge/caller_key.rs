@@ -8,7 +8,7 @@ use crate::bridge::eras::path_of;
 use crate::wire::http1::RequestHead;
 
 /// The fields of a request that differ between requests of one caller, or say nothing about it. All other fields count, so
-/// that a credential in a field that nobody knows here keeps callers apart.
+/// that credentials in unknown fields keep callers apart.
 const IGNORED: [&str; 28] = [
     "accept",
     "accept-encoding",

@@ -249,7 +249,7 @@ mod tests {
         for nth in 0..PATHS_MAX {
             table.on_probed(format!("/s{nth}").as_bytes(), Era::Stateless, ServerEra::Same, at(0));
         }
-        assert_eq!(table.choose(b"/another", Era::Stateless, at(0)), BridgeChoice::Direct, "there is no room");
+        assert_eq!(table.choose(b"/another", Era::Stateless, at(0)), BridgeChoice::Direct, "the table is full");
         assert_eq!(table.choose(&[b'/'; PATH_LEN_MAX + 1], Era::Stateless, at(0)), BridgeChoice::Direct);
     }
 }

@@ -106,7 +106,7 @@ impl LegacyToModern {
             let why = format!("the server speaks revision 2026-07-28 of MCP, which has no equivalent of {method}");
             return Err(BridgeRefusal::new(200, METHOD_NOT_FOUND, &why));
         }
-        let unreadable = || BridgeRefusal::new(200, INVALID_PARAMS, "params is no object");
+        let unreadable = || BridgeRefusal::new(200, INVALID_PARAMS, "params must be an object");
         let all = JsonObject::read(message).ok_or_else(unreadable)?;
         let params_text = all.get("params").unwrap_or(b"{}");
         let params = JsonObject::read(params_text).ok_or_else(unreadable)?;
@@ -157,7 +157,7 @@ impl LegacyToModern {
     /// Takes a message of the server. `next_id` is the next id of a request to the agent.
     pub fn on_server(&mut self, text: &[u8], next_id: &mut u64, steps: &mut Vec<LegacyStep>) {
         let Ok(envelope) = Envelope::read(text) else {
-            return steps.push(self.failed("the server has sent something that is no JSON-RPC message"));
+            return steps.push(self.failed("the server has sent a message that is not valid JSON-RPC"));
         };
         match envelope.kind(text) {
             Some(Message::Notification) => steps.push(LegacyStep::ToAgent(text.to_vec())),
@@ -167,7 +167,7 @@ impl LegacyToModern {
         }
     }
 
-    /// Takes the answer of the agent to a question. Returns false if there is no such question.
+    /// Processes the agent's response to a request of the server. Returns false if no such request is open.
     pub fn on_agent(&mut self, id: u64, answer: &[u8], steps: &mut Vec<LegacyStep>) -> bool {
         let Some(question) = self.questions.iter_mut().find(|question| question.id == id && question.answer.is_none())
         else {

@@ -93,7 +93,7 @@ impl ModernToLegacy {
     /// Takes a message of the server.
     pub fn on_server(&mut self, text: &[u8], steps: &mut Vec<CallStep>) {
         let Ok(envelope) = Envelope::read(text) else {
-            return steps.push(self.failed("the server has sent something that is no JSON-RPC message"));
+            return steps.push(self.failed("the server has sent a message that is not valid JSON-RPC"));
         };
         let id = envelope.id.clone().map(|range| &text[range]);
         match (envelope.kind(text), id) {
@@ -189,13 +189,13 @@ impl ModernToLegacy {
     }
 
     fn answer(&self, text: &[u8]) -> CallStep {
-        let Some(message) = JsonObject::read(text) else { return self.failed("the answer is no object") };
+        let Some(message) = JsonObject::read(text) else { return self.failed("the answer is not an object") };
         if let Some(result) = message.get_object("result") {
             let result = result_for_agent(&self.method, &result);
             return CallStep::Answer(200, message.edited(&[("id", Some(&self.id)), ("result", Some(&result))]));
         }
         let Some(error) = message.get_object("error") else {
-            return self.failed("the result of the server is no object");
+            return self.failed("the result of the server is not an object");
         };
         let code = error_code(&error);
         if code == Some(URL_REQUIRED)

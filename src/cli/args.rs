@@ -109,7 +109,7 @@ pub enum Command {
     /// Check everything that a role depends on, and say what is wrong and what to do
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(DoctorArgs),
-    /// Write an archive for those who are to help: versions, settings without secrets, status, times, failed calls, doctor
+    /// Write an archive for support: versions, settings without secrets, status, times, failed calls, doctor
     #[command(after_help = SUPPORT_BUNDLE_EXAMPLES)]
     SupportBundle(SupportBundleArgs),
     /// Print the script with which a shell completes commands and flags

@@ -1,4 +1,4 @@
-//! `adit support-bundle`: what somebody needs who is to help, in one archive, without secrets.
+//! `adit support-bundle`: one archive with what support needs, without secrets.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;

@@ -75,7 +75,7 @@ pub struct StdioLimits {
 pub struct RestartTerms {
     /// The first pause. Each one is twice as long as the one before.
     pub pause_min: Duration,
-    /// The longest of these pauses.
+    /// The longest pause before a restart.
     pub pause_max: Duration,
     /// After how many failures in a row no child is started for `open_for`.
     pub failures_max: u32,

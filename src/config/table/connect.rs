@@ -230,7 +230,7 @@ section! {
         child_stop_grace_ms: Millis = "3s" in 0..=600_000, live, like "10s";
         /// The pause before a process that has failed is started again. Each further pause is twice as long.
         child_restart_min_ms: Millis = "100ms" in 1..=600_000, live, like "1s";
-        /// The longest of these pauses. After 30 s without a failure they begin anew.
+        /// The longest pause before a restart. A process that has run for 30 s resets the pause to `child_restart_min_ms`.
         child_restart_max_ms: Millis = "30s" in 1..=86_400_000, live, like "5m";
         /// After how many failures in a row no process is started for `child_breaker_open_ms`.
         child_failures_max: u32 = "20" in 1..=1_000_000, live, like "5";

@@ -185,7 +185,7 @@ fn no_secret_is_ever_printed() {
         }
     }
 
-    // All that is gathered for those who are to help.
+    // The support bundle of each role.
     for (role, file) in [("edge", "edge.toml"), ("connect", "connect.toml")] {
         let output = runs.path(&format!("{role}.tar.gz"));
         let admin = format!("http://{}", runs.announced(role, "admin").trim_start_matches("http://"));
