@@ -183,12 +183,12 @@ impl Path {
 
     fn connect_http2(&mut self) -> Rc<call_http2::Agent> {
         let connected: Rc<RefCell<Option<Rc<call_http2::Agent>>>> = Rc::default();
-        let (told, core) = (Rc::clone(&connected), self.agents.clone());
+        let (shared, core) = (Rc::clone(&connected), self.agents.clone());
         let mut client = ClientConfig::clone(&self.client);
         client.alpn_protocols = vec![ALPN_HTTP2.to_vec()];
         self.agents.spawn(async move {
             let agent = call_http2::Agent::connect(&core, &Arc::new(client)).await;
-            told.replace(Some(Rc::new(agent)));
+            shared.replace(Some(Rc::new(agent)));
         });
         self.pass(Duration::from_secs(1));
         connected.take().expect("the edge takes a connection within a second")

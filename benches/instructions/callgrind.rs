@@ -52,8 +52,8 @@ pub(crate) fn count(case: &str) -> io::Result<u64> {
             io::Error::other(format!("valgrind cannot be run; install the package 'valgrind': {error}"))
         })?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(io::Error::other(format!("{case} failed under valgrind:\n{said}")));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        return Err(io::Error::other(format!("{case} failed under valgrind:\n{stderr}")));
     }
     let text = fs::read_to_string(file.path())?;
     let total = total_of(&text).filter(|total| *total > 0);

@@ -126,8 +126,8 @@ fn count(side: &str, line: usize, last_level: usize) -> io::Result<Touched> {
         .stdin(Stdio::null())
         .output()?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(io::Error::other(format!("{side} failed under valgrind:\n{said}")));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        return Err(io::Error::other(format!("{side} failed under valgrind:\n{stderr}")));
     }
     let mut all = Touched::default();
     for file in fs::read_dir(folder.path())? {

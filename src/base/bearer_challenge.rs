@@ -30,9 +30,9 @@ impl fmt::Display for BearerChallenge<'_> {
             ("error_description", self.description),
             ("scope", self.scope),
         ];
-        let said = parameters.iter().filter_map(|(name, value)| Some((name, (*value)?)));
+        let present = parameters.iter().filter_map(|(name, value)| Some((name, (*value)?)));
         f.write_str("Bearer")?;
-        said.enumerate().try_for_each(|(at, (name, value))| {
+        present.enumerate().try_for_each(|(at, (name, value))| {
             let separator = if at == 0 { " " } else { ", " };
             write!(f, "{separator}{name}=\"{value}\"")
         })

@@ -161,13 +161,13 @@ mod tests {
             std::fs::write(at(name), content).unwrap();
             std::fs::set_permissions(at(name), std::fs::Permissions::from_mode(0o644)).unwrap();
         }
-        let (code, _, told) = run(&["check", "--config", &at("adit.toml")], &[]);
-        let lines: Vec<&str> = told.lines().collect();
-        assert_eq!((code, lines.len()), (EXIT_USAGE, 3), "{told}");
+        let (code, _, stderr) = run(&["check", "--config", &at("adit.toml")], &[]);
+        let lines: Vec<&str> = stderr.lines().collect();
+        assert_eq!((code, lines.len()), (EXIT_USAGE, 3), "{stderr}");
         for (line, name) in lines.iter().zip(["k", "s", "adit.toml"]) {
             assert!(line.contains(&format!("(mode 0644): run `chmod 600 {}`", at(name))), "{line}");
         }
-        assert!(!told.contains("0123456789abcdef"));
+        assert!(!stderr.contains("0123456789abcdef"));
         for name in ["adit.toml", "k", "s"] {
             std::fs::set_permissions(at(name), std::fs::Permissions::from_mode(0o600)).unwrap();
         }

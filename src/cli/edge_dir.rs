@@ -54,8 +54,8 @@ fn init(dir: &DataDir, names: &[String], json: bool) -> Result<(), RunError> {
     if json {
         let made: Vec<String> = done.made.iter().map(|file| file.display().to_string()).collect();
         let authority = done.authority.to_string();
-        let told = json!({ "data_dir": dir.path(), "made": made, "names": done.names, "authority": authority });
-        print(&format!("{told:#}\n"));
+        let result = json!({ "data_dir": dir.path(), "made": made, "names": done.names, "authority": authority });
+        print(&format!("{result:#}\n"));
         return Ok(());
     }
     let made: String = done.made.iter().map(|file| format!("made       {}\n", file.display())).collect();
@@ -102,11 +102,11 @@ fn put_back(
         print(&format!("{body:#}\n"));
         return Ok(());
     };
-    let mut told = format!("the store was restored from {}\n", backup.display());
+    let mut report = format!("the store was restored from {}\n", backup.display());
     if let Some(aside) = aside {
-        told += &format!("the former store is kept as {}\n", aside.display());
+        report += &format!("the former store is kept as {}\n", aside.display());
     }
-    told += &match reinstated {
+    report += &match reinstated {
         None => "\nThe former store cannot be read: whatever was revoked, archived or rotated after the back-up was made is \
                  valid again, and is not known here. Look through `adit tunnel list`, and rotate or revoke what should not be.\n"
             .to_owned(),
@@ -123,7 +123,7 @@ fn put_back(
                 .word("--keep-withdrawn"),
         ),
     };
-    print(&told);
+    print(&report);
     Ok(())
 }
 

@@ -106,7 +106,7 @@ fn explained(policy: &ToolPolicy, args: &PolicyExplainArgs) -> Result<(String, u
         |UnreadableArguments| "servers may read these arguments in different ways, or not at all".to_owned();
     let mut decision = policy.decide(roles, &asked);
     decision = policy.decide_cedar(decision, caller.as_deref(), &asked, None).map_err(unreadable)?;
-    let ceilings = policy.ceilings_told(&decision).map(|told| format!("\n  limits  {told}")).unwrap_or_default();
+    let ceilings = policy.ceilings_text(&decision).map(|limits| format!("\n  limits  {limits}")).unwrap_or_default();
     let mut is_open = None;
     if let Some(arguments) = &args.arguments {
         let message = format!("{{\"params\":{{\"arguments\":{arguments}}}}}");
@@ -195,16 +195,16 @@ fn identity_of(text: &str) -> Result<AgentIdentity, String> {
         #[serde(default)]
         claims: Map<String, Value>,
     }
-    let told: Told = serde_json::from_str(text).map_err(|error| format!("--identity: {error}"))?;
-    let proof = told.proof.as_deref().unwrap_or(IdentityProof::Jwt.name());
+    let given: Told = serde_json::from_str(text).map_err(|error| format!("--identity: {error}"))?;
+    let proof = given.proof.as_deref().unwrap_or(IdentityProof::Jwt.name());
     let known = IdentityProof::ALL.into_iter().find(|known| known.name() == proof);
     Ok(AgentIdentity {
-        subject: told.subject.into(),
-        issuer: told.issuer.map(Into::into),
-        client: told.client.map(Into::into),
+        subject: given.subject.into(),
+        issuer: given.issuer.map(Into::into),
+        client: given.client.map(Into::into),
         proof: known.ok_or_else(|| format!("--identity: {proof:?} is no proof of an identity"))?,
-        scopes: told.scopes.into(),
-        claims: Arc::new(told.claims),
+        scopes: given.scopes.into(),
+        claims: Arc::new(given.claims),
     })
 }
 
@@ -257,8 +257,8 @@ mod tests {
     #[test]
     fn a_decision_is_shown_with_its_rule_and_its_reason() {
         let policy = policy();
-        let told = |args: &PolicyExplainArgs| explained(&policy, args).unwrap();
-        let (text, code) = told(&args(&["office"], Some("get_a"), None));
+        let explain = |args: &PolicyExplainArgs| explained(&policy, args).unwrap();
+        let (text, code) = explain(&args(&["office"], Some("get_a"), None));
         assert!(
             text.starts_with(
                 "tools/call get_a: allowed\n  roles   office\n  why     the rule reads (number 1 of the file) decides\n"
@@ -266,19 +266,19 @@ mod tests {
             "{text}"
         );
         assert_eq!(code, 0);
-        let (text, code) = told(&args(&[], Some("get_a"), None));
+        let (text, code) = explain(&args(&[], Some("get_a"), None));
         assert!(text.contains("denied, and hidden\n  roles   none\n  why     no rule allows it"), "{text}");
         assert_eq!(code, EXIT_FAILURE);
-        assert!(told(&args(&[], Some("set_a"), None)).0.contains("which scope is missing"));
-        assert!(told(&args(&[], None, Some("ping"))).0.contains("the protocol needs it"));
-        assert!(told(&args(&[], None, Some("tasks/get"))).0.contains("name the method in `methods`"));
+        assert!(explain(&args(&[], Some("set_a"), None)).0.contains("which scope is missing"));
+        assert!(explain(&args(&[], None, Some("ping"))).0.contains("the protocol needs it"));
+        assert!(explain(&args(&[], None, Some("tasks/get"))).0.contains("name the method in `methods`"));
         let near = PolicyExplainArgs { from: Some([10, 0, 0, 1].into()), ..args(&[], Some("get_a"), None) };
-        assert!(told(&near).0.contains("roles   office"));
+        assert!(explain(&near).0.contains("roles   office"));
         let through = |edge: &str| PolicyExplainArgs { edge: Some(edge.to_owned()), ..args(&[], Some("del_a"), None) };
-        assert_eq!(told(&through("eu.edge.example")).1, 0);
-        let (text, _) = told(&through("eu.edge.example"));
+        assert_eq!(explain(&through("eu.edge.example")).1, 0);
+        let (text, _) = explain(&through("eu.edge.example"));
         assert!(text.contains("roles   front\n  edge    eu.edge.example\n  why     the rule deletes"), "{text}");
-        assert_eq!(told(&through("edge.example")).1, EXIT_FAILURE);
+        assert_eq!(explain(&through("edge.example")).1, EXIT_FAILURE);
         assert_eq!(
             explained(&policy, &args(&["boss"], Some("a"), None)),
             Err("no [[role]] has the name \"boss\"".to_owned())
@@ -293,17 +293,17 @@ mod tests {
                     [[test]]\ntool = 'refund'\narguments = { amount = 900 }\nexpect = 'deny'\n\
                     [[test]]\ntool = 'refund'\narguments = { amount = 900 }\nexpect = 'allow'\n";
         let policy = ToolPolicy::parse(file).unwrap();
-        let told = |arguments: &str| {
+        let explain = |arguments: &str| {
             let args = PolicyExplainArgs { arguments: Some(arguments.to_owned()), ..args(&[], Some("refund"), None) };
             explained(&policy, &args)
         };
-        let (text, code) = told("{\"amount\": 5}").unwrap();
+        let (text, code) = explain("{\"amount\": 5}").unwrap();
         let limits = "\n  limits  arguments as it says, 30 calls a minute in bursts of 5, 2 at once, 100 a day\n";
         assert!(text.starts_with("tools/call refund: allowed\n") && text.contains(limits) && code == 0, "{text}");
-        let (text, code) = told("{\"amount\": 900}").unwrap();
+        let (text, code) = explain("{\"amount\": 900}").unwrap();
         assert!(text.contains("why     amount is a number out of the allowed range, by the rule refunds"), "{text}");
         assert_eq!(code, EXIT_FAILURE);
-        assert!(told("{\"amount\": 9").unwrap_err().contains("or not at all"));
+        assert!(explain("{\"amount\": 9").unwrap_err().contains("or not at all"));
         let (text, _) = tested(&policy, false);
         assert_eq!(
             text,
@@ -335,7 +335,7 @@ mod tests {
             (&*text, code),
             ("line 20: line 20: it is denied by no rule, not allowed\n3 of 4 tests passed\n", EXIT_FAILURE)
         );
-        let told = |identity: Option<&str>, arguments: Option<&str>, at: &str, tool: &str| {
+        let explain = |identity: Option<&str>, arguments: Option<&str>, at: &str, tool: &str| {
             let identity = identity.map(|subject| format!("{{\"subject\":\"{subject}\",\"issuer\":\"https://i\"}}"));
             let arguments = arguments.map(str::to_owned);
             explained(
@@ -345,20 +345,20 @@ mod tests {
             .unwrap()
         };
         let noon = "2026-07-28T12:00:00Z";
-        let (text, code) = told(Some("alice"), Some("{\"amount\":5}"), noon, "refund");
+        let (text, code) = explain(Some("alice"), Some("{\"amount\":5}"), noon, "refund");
         assert!(
             text.contains("allowed\n  roles   finance\n  why     the rule small (line 1 of the Cedar file)"),
             "{text}"
         );
         assert_eq!(code, 0);
-        assert!(told(Some("alice"), None, noon, "refund").0.contains("depends on the arguments"));
-        let (text, code) = told(Some("bob"), None, noon, "refund");
+        assert!(explain(Some("alice"), None, noon, "refund").0.contains("depends on the arguments"));
+        let (text, code) = explain(Some("bob"), None, noon, "refund");
         assert!(text.contains("denied with any arguments") && code == EXIT_FAILURE, "{text}");
-        let (text, _) = told(Some("alice"), Some("{\"amount\":\"5\"}"), noon, "refund");
+        let (text, _) = explain(Some("alice"), Some("{\"amount\":\"5\"}"), noon, "refund");
         assert!(text.contains("cannot be evaluated: type error"), "{text}");
-        assert!(told(Some("alice"), Some("{\"amount\":900}"), noon, "refund").0.contains("no policy permits them"));
-        assert_eq!(told(None, Some("{}"), "2026-07-28T08:59:59Z", "put").1, 0);
-        assert_eq!(told(None, Some("{}"), noon, "put").1, EXIT_FAILURE);
+        assert!(explain(Some("alice"), Some("{\"amount\":900}"), noon, "refund").0.contains("no policy permits them"));
+        assert_eq!(explain(None, Some("{}"), "2026-07-28T08:59:59Z", "put").1, 0);
+        assert_eq!(explain(None, Some("{}"), noon, "put").1, EXIT_FAILURE);
         let tools =
             [serde_json::json!({"name": "refund", "inputSchema": {"properties": {"amount": {"type": "string"}}}})];
         let (text, code) = checked(&policy, Some(&tools), false).unwrap();

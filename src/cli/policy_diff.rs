@@ -114,13 +114,13 @@ struct Comparison<'p> {
 impl Comparison<'_> {
     fn see(&mut self, line: &Value) {
         let text = |name: &str| line[name].as_str();
-        let told = match (text("decision"), text("rule"), text("policy")) {
+        let logged = match (text("decision"), text("rule"), text("policy")) {
             (Some("denied"), Some("pin"), _) => Err(&mut self.diff.pinned),
             (Some("denied"), _, None) => Err(&mut self.diff.unasked),
             (Some("allowed" | "denied"), ..) if text("name").is_none_or(|name| name.len() < NAME_CUT_LEN) => Ok(()),
             _ => Err(&mut self.diff.unknown),
         };
-        if let Err(count) = told {
+        if let Err(count) = logged {
             *count += 1;
             return;
         }
@@ -273,7 +273,7 @@ mod tests {
             let found = compared(old, &lines);
             assert_eq!(found.calls, 5);
             let changed: Vec<_> = found.changed.iter().collect();
-            let told = |(group, count): &(&CallGroup, &GroupCount)| {
+            let summary = |(group, count): &(&CallGroup, &GroupCount)| {
                 let after = group.after.first().unwrap();
                 (
                     group.name.clone().unwrap(),
@@ -283,7 +283,7 @@ mod tests {
                     count.calls,
                 )
             };
-            let mut changed: Vec<_> = changed.iter().map(told).collect();
+            let mut changed: Vec<_> = changed.iter().map(summary).collect();
             changed.sort();
             let drops = ("drop".to_owned(), None, CallFate::NeedsApproval, Some("drops".to_owned()), 1);
             let sets = ("set_a".to_owned(), Some("alice".to_owned()), CallFate::Denied, None, 2);

@@ -108,11 +108,11 @@ fn group_json(group: &CallGroup, count: &GroupCount) -> Value {
 }
 
 fn outcomes_text(outcomes: &Outcomes) -> String {
-    let told = outcomes.iter().map(|(fate, rule)| match rule {
+    let texts = outcomes.iter().map(|(fate, rule)| match rule {
         Some(rule) => format!("{} ({})", fate.name(), plain(rule)),
         None => fate.name().to_owned(),
     });
-    told.collect::<Vec<_>>().join(" or ")
+    texts.collect::<Vec<_>>().join(" or ")
 }
 
 fn caller_text(group: &CallGroup) -> String {

@@ -116,8 +116,8 @@ fn wrong_with(file: &NamedFile) -> Option<String> {
 /// That it cannot be read, or all of its faults.
 pub fn read_policy(path: &Path, cedar: Option<&Path>) -> Result<ToolPolicy, String> {
     let read = |path: &Path| {
-        let told = |error: io::Error| format!("cannot read {}: {error}", path.display());
-        read_text(path, POLICY_FILE_LEN_MAX).map_err(told)
+        let message = |error: io::Error| format!("cannot read {}: {error}", path.display());
+        read_text(path, POLICY_FILE_LEN_MAX).map_err(message)
     };
     let is_cedar = cedar.is_none() && path.extension().is_some_and(|extension| extension == "cedar");
     let (lists, cedar) = if is_cedar { (None, Some(path)) } else { (Some(path), cedar) };
@@ -152,7 +152,7 @@ fn named_text(path: &Path) -> Result<String, String> {
 }
 
 fn parse_policy(path: &Path, text: &str, cedar: Option<CedarRules>) -> Result<ToolPolicy, String> {
-    ToolPolicy::parse_with(text, cedar).map_err(|faults| all_told(path, "policy", &faults))
+    ToolPolicy::parse_with(text, cedar).map_err(|faults| faults_text(path, "policy", &faults))
 }
 
 fn parse_cedar(path: &Path, text: &str) -> Result<CedarRules, String> {
@@ -160,10 +160,10 @@ fn parse_cedar(path: &Path, text: &str) -> Result<CedarRules, String> {
         // Nothing is wrong with the file.
         return Err(format!("cannot read {}: {why}", path.display()));
     }
-    CedarRules::parse(text).map_err(|faults| all_told(path, "Cedar policy", &faults))
+    CedarRules::parse(text).map_err(|faults| faults_text(path, "Cedar policy", &faults))
 }
 
-fn all_told(path: &Path, what: &str, faults: &[PolicyFault]) -> String {
+fn faults_text(path: &Path, what: &str, faults: &[PolicyFault]) -> String {
     let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
     format!("{} is not a valid {what}: {}", path.display(), faults.join("; "))
 }
@@ -236,10 +236,10 @@ mod tests {
         private::write(&path, &utf16).unwrap();
         let secret = SecretSource::File(path.clone()).read().err().unwrap().to_string();
         let config = FileText::read(&path).err().unwrap().to_string();
-        for told in [secret, config] {
+        for message in [secret, config] {
             assert!(
-                told.contains(path.to_str().unwrap()) && told.ends_with("it is UTF-16: save it as UTF-8"),
-                "{told}"
+                message.contains(path.to_str().unwrap()) && message.ends_with("it is UTF-16: save it as UTF-8"),
+                "{message}"
             );
         }
         private::write(&path, b"0123456789\0abcdef").unwrap();

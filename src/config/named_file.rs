@@ -41,17 +41,17 @@ mod tests {
     #[test]
     fn a_file_without_an_end_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let told = |path: &Path| read_named(path, 4).unwrap_err().to_string();
+        let error_of = |path: &Path| read_named(path, 4).unwrap_err().to_string();
         let pipe = dir.path().join("pipe");
         mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR, 0).unwrap();
         for path in [&*pipe, Path::new("/dev/zero"), dir.path()] {
-            assert!(told(path).contains("is not a plain file"), "{}", path.display());
+            assert!(error_of(path).contains("is not a plain file"), "{}", path.display());
         }
         let file = dir.path().join("file");
-        assert!(told(&file).starts_with("cannot read "));
+        assert!(error_of(&file).starts_with("cannot read "));
         std::fs::write(&file, "1234").unwrap();
         assert_eq!(read_named(&file, 4).unwrap(), b"1234");
         std::fs::write(&file, "12345").unwrap();
-        assert!(told(&file).ends_with("is longer than 4 bytes: is it the right file?"));
+        assert!(error_of(&file).ends_with("is longer than 4 bytes: is it the right file?"));
     }
 }

@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn unusable_proxy_urls_are_reported_without_their_password() {
-        for (text, said) in [
+        for (text, expected) in [
             ("https://me:hunter2@proxy:3128", "TLS to a proxy is not supported"),
             ("socks4://me:hunter2@proxy", "socks4:// are not supported"),
             ("http://me:hunter2@proxy:3128/path", "not the URL of a proxy"),
@@ -271,7 +271,7 @@ mod tests {
             ("", "not the URL of a proxy"),
         ] {
             let error = parse(text).unwrap_err();
-            assert!(error.contains(said) && !error.contains("hunter2"), "{text}: {error}");
+            assert!(error.contains(expected) && !error.contains("hunter2"), "{text}: {error}");
         }
     }
 
@@ -304,8 +304,11 @@ mod tests {
         );
         // A process without a connector ignores the variable, and does not require other connector settings.
         assert!(load("", &[one]).unwrap().connect.is_none());
-        let told = load(connect, &[("HTTPS_PROXY", "https://me:hunter2@proxy")]).unwrap_err().to_string();
-        assert!(told.contains("HTTPS_PROXY") && told.contains("TLS to a proxy") && !told.contains("hunter2"), "{told}");
+        let message = load(connect, &[("HTTPS_PROXY", "https://me:hunter2@proxy")]).unwrap_err().to_string();
+        assert!(
+            message.contains("HTTPS_PROXY") && message.contains("TLS to a proxy") && !message.contains("hunter2"),
+            "{message}"
+        );
     }
 
     #[test]

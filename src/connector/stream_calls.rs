@@ -498,12 +498,12 @@ fn caller_timeout(
     if head.method() != Method::Post || mcp::asks_for_stream(head) {
         return None;
     }
-    let said = head.caller_timeout().unwrap_or_else(|_| {
+    let timeout = head.caller_timeout().unwrap_or_else(|_| {
         Counters::add(&core.connector.counters.caller_timeouts_malformed);
         None
     });
-    let said = said.map(|waits| (waits, CallerTimeSource::Field));
-    said.or_else(|| Some((usual?, CallerTimeSource::Setting)))
+    let timeout = timeout.map(|waits| (waits, CallerTimeSource::Field));
+    timeout.or_else(|| Some((usual?, CallerTimeSource::Setting)))
 }
 
 /// Why an agent's request on a session for `host` is refused.

@@ -126,7 +126,7 @@ impl Pages {
             may_call,
             // Nobody has proven who holds the link.
             by: match by {
-                "" => "somebody (by link)".to_owned(),
+                "" => "unnamed (by link)".to_owned(),
                 by => format!("{by} (by link, name not proven)"),
             },
             reason: Some(reason.to_owned()).filter(|reason| !reason.is_empty()),

@@ -90,7 +90,7 @@ impl ApprovalWebhook {
 
     /// Sends notifications until the future is dropped. A failed one is retried until the call is no longer pending.
     pub async fn keep(self, approvals: Arc<Approvals>) {
-        let (mut told, mut trouble, mut seen) = (Told::default(), Trouble::default(), None);
+        let (mut message, mut trouble, mut seen) = (Told::default(), Trouble::default(), None);
         loop {
             tokio::time::sleep(self.pace.look_every).await;
             let changes = approvals.changes();
@@ -98,23 +98,23 @@ impl ApprovalWebhook {
                 continue;
             }
             seen = Some(changes);
-            let (calls, dropped) = told.next(approvals.all(MonotonicClock.now()));
+            let (calls, dropped) = message.next(approvals.all(MonotonicClock.now()));
             (0..dropped).for_each(|_| self.counts.on_delivery(DeliveryOutcome::Dropped));
-            if told.pauses(MonotonicClock.now()) {
+            if message.pauses(MonotonicClock.now()) {
                 continue;
             }
             for call in calls {
                 match self.tell(&call).await {
                     Ok(()) => {
                         self.counts.on_delivery(DeliveryOutcome::Delivered);
-                        told.succeeded(&call);
+                        message.succeeded(&call);
                         if trouble.ends() {
                             tracing::info!("the approval webhook is reached again");
                         }
                     }
                     Err(why) => {
                         self.counts.on_delivery(DeliveryOutcome::Failed);
-                        told.failed(&call, self.pace, MonotonicClock.now());
+                        message.failed(&call, self.pace, MonotonicClock.now());
                         if trouble.begins() {
                             tracing::warn!(
                                 why,
@@ -284,23 +284,23 @@ mod tests {
         let approvals = Arc::<Approvals>::default();
         ask(&approvals, "one");
         ask(&approvals, "two");
-        let (mut told, now) = (Told::default(), Time::ZERO);
+        let (mut message, now) = (Told::default(), Time::ZERO);
         let all = || approvals.all(Time::ZERO);
-        let first = told.next(all()).0.remove(0);
+        let first = message.next(all()).0.remove(0);
         let mut pauses = Vec::new();
         for _ in 0..9 {
-            told.failed(&first, PACE, now);
-            pauses.push(told.pause.unwrap().0.as_secs());
+            message.failed(&first, PACE, now);
+            pauses.push(message.pause.unwrap().0.as_secs());
         }
         assert_eq!(pauses, [2, 4, 8, 16, 32, 64, 128, 256, 300]);
-        assert!(told.pauses(now) && !told.pauses(now + PACE.pause_max));
-        let next = told.next(all()).0;
+        assert!(message.pauses(now) && !message.pauses(now + PACE.pause_max));
+        let next = message.next(all()).0;
         assert_eq!((next.len(), next[1].ticket), (2, first.ticket));
-        told.succeeded(&next[0]);
-        assert!(!told.pauses(now) && told.next(all()).0.len() == 1);
+        message.succeeded(&next[0]);
+        assert!(!message.pauses(now) && message.next(all()).0.len() == 1);
         approvals.decide(first.ticket, true, "bob", Time::ZERO).unwrap();
-        assert_eq!(told.next(all()).1, 1, "it was decided before anybody was told");
-        assert!(told.next(all()) == (Vec::new(), 0) && told.failed.is_empty());
+        assert_eq!(message.next(all()).1, 1, "it was decided before anybody was told");
+        assert!(message.next(all()) == (Vec::new(), 0) && message.failed.is_empty());
     }
 
     #[test]

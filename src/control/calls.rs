@@ -185,14 +185,18 @@ fn after_pauses(paused: Duration) -> String {
 }
 
 fn of_caller(waits: Duration, source: CallerTimeSource) -> String {
-    let said = match source {
+    let source_name = match source {
         CallerTimeSource::Field => "X-Request-Timeout or grpc-timeout",
         CallerTimeSource::Setting => "client_timeout_ms",
         CallerTimeSource::Edge => {
             return format!("the edge told the connector that its caller must be answered within {}", text(waits));
         }
     };
-    format!("its caller waits {} ({said}): it is answered within {} ms", text(waits), millis(answer_within(waits)))
+    format!(
+        "its caller waits {} ({source_name}): it is answered within {} ms",
+        text(waits),
+        millis(answer_within(waits))
+    )
 }
 
 fn of_place(outcome: Option<Outcome>, in_flight: u16, limit: u16, is_over_share: bool) -> String {
@@ -331,13 +335,13 @@ mod tests {
             let mut line = sample::calls().remove(0);
             let after = RecordedTime::of(Duration::from_millis(412));
             line.record.again = Some(SentAgain::Slow { connector: 0x2b, after, won });
-            let told = decisions(&line).into_iter().find(|told| told.what == DecisionKind::Hedge);
-            told.expect("it is told").rule
+            let decision = decisions(&line).into_iter().find(|decision| decision.what == DecisionKind::Hedge);
+            decision.expect("it is told").rule
         };
-        let told = "no answer within 412 ms, longer than 95 % of the last calls took: a second try went to connector \
+        let decision = "no answer within 412 ms, longer than 95 % of the last calls took: a second try went to connector \
                     000000000000002b, which";
-        assert_eq!(of(true), format!("{told} answered first"));
-        assert_eq!(of(false), format!("{told} did not answer first"));
+        assert_eq!(of(true), format!("{decision} answered first"));
+        assert_eq!(of(false), format!("{decision} did not answer first"));
     }
 
     #[test]
@@ -346,7 +350,7 @@ mod tests {
         let moved = |last| SentAgain::NotPassedOn { failure: CallFailure::Overloaded, connector: 0x2b, last, paused };
         let resent = |is_unread| SentAgain::Resent { is_unread, paused };
         let first = "connector 000000000000002b did not pass it on (overloaded): another connector was tried";
-        for (again, retries, told) in [
+        for (again, retries, expected) in [
             (Some(moved(CallFailure::Overloaded)), 1, first.to_owned()),
             (
                 Some(moved(CallFailure::UpstreamRefused)),
@@ -373,7 +377,7 @@ mod tests {
             let mut line = sample::calls().remove(0);
             line.record = CallRecord { again, ..line.record.with_retries(retries) };
             let moves = decisions(&line).into_iter().filter(|decision| decision.what == DecisionKind::Move);
-            assert_eq!(moves.map(|decision| decision.rule).collect::<Vec<_>>(), [told]);
+            assert_eq!(moves.map(|decision| decision.rule).collect::<Vec<_>>(), [expected]);
         }
     }
 
@@ -383,8 +387,8 @@ mod tests {
             let mut line = sample::calls().remove(0);
             line.record.outcome = Some(Outcome::ConcurrencyLimited);
             line.record = line.record.with_place(8, 8, is_over_share);
-            let told = decisions(&line).into_iter().find(|decision| decision.what == DecisionKind::Place);
-            told.expect("it is told").rule
+            let found = decisions(&line).into_iter().find(|decision| decision.what == DecisionKind::Place);
+            found.expect("it is told").rule
         };
         assert_eq!(rule(false), "none: 8 calls were in flight, and 8 may be (concurrency_limit)");
         assert!(rule(true).contains("its agent had its share"));

@@ -387,17 +387,17 @@ mod tests {
     #[test]
     fn readable_or_incomplete_directories_are_refused_with_the_remedy() {
         let (_dir, data) = fresh();
-        let told = data.authority(NOW).err().unwrap().to_string();
-        assert!(told.contains("adit edge init --data-dir"), "{told}");
+        let message = data.authority(NOW).err().unwrap().to_string();
+        assert!(message.contains("adit edge init --data-dir"), "{message}");
         data.init(&names(&["edge.test"]), NOW).unwrap();
         fs::set_permissions(data.ca_key(), fs::Permissions::from_mode(0o644)).unwrap();
-        let told = data.authority(NOW).err().unwrap().to_string();
-        assert!(told.contains("chmod 600") && told.contains("ca.key"), "{told}");
+        let message = data.authority(NOW).err().unwrap().to_string();
+        assert!(message.contains("chmod 600") && message.contains("ca.key"), "{message}");
         fs::remove_file(data.ca_key()).unwrap();
         assert!(matches!(data.init(&[], NOW), Err(DataDirError::Half { .. })));
         fs::set_permissions(data.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let told = data.init(&[], NOW).unwrap_err().to_string();
-        assert!(told.contains("chmod 700"), "{told}");
+        let message = data.init(&[], NOW).unwrap_err().to_string();
+        assert!(message.contains("chmod 700"), "{message}");
     }
 
     #[test]

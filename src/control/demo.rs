@@ -137,10 +137,11 @@ impl Demo {
         for number in 1..=to {
             pause(interval_ms, &context).await?;
             if let Some(token) = &token {
-                let told = ProgressNotificationParam::new(token.clone(), f64::from(number)).with_total(f64::from(to));
+                let progress =
+                    ProgressNotificationParam::new(token.clone(), f64::from(number)).with_total(f64::from(to));
                 context
                     .peer
-                    .notify_progress(told)
+                    .notify_progress(progress)
                     .await
                     .map_err(|error| ErrorData::internal_error(format!("the caller is gone: {error}"), None))?;
             }
@@ -197,8 +198,8 @@ mod tests {
     }
 
     impl ClientHandler for Caller {
-        async fn on_progress(&self, told: ProgressNotificationParam, _: NotificationContext<RoleClient>) {
-            self.progress.lock().unwrap().push(told.progress);
+        async fn on_progress(&self, progress: ProgressNotificationParam, _: NotificationContext<RoleClient>) {
+            self.progress.lock().unwrap().push(progress.progress);
         }
     }
 
@@ -240,8 +241,8 @@ mod tests {
             client.list_all_tools().await.unwrap().into_iter().map(|tool| tool.name.to_string()).collect();
         names.sort();
         assert_eq!(names, ["add", "count", "echo", "wait"]);
-        let said = client.call_tool(call("echo", json!({ "text": "zażółć \u{1}" }))).await.unwrap();
-        assert_eq!(text(&said), "zażółć \u{1}");
+        let answer = client.call_tool(call("echo", json!({ "text": "zażółć \u{1}" }))).await.unwrap();
+        assert_eq!(text(&answer), "zażółć \u{1}");
         let sum = client.call_tool(call("add", json!({ "a": 1.5, "b": 2 }))).await.unwrap();
         assert_eq!(text(&sum), "3.5");
         let waited = client.call_tool(call("wait", json!({ "ms": 1 }))).await.unwrap();
@@ -252,9 +253,9 @@ mod tests {
         while caller.progress.lock().unwrap().len() < 5 {
             tokio::task::yield_now().await;
         }
-        let mut told = caller.progress.lock().unwrap().clone();
-        told.sort_by(f64::total_cmp);
-        assert_eq!(told, [1.0, 2.0, 3.0, 4.0, 5.0]);
+        let mut progress = caller.progress.lock().unwrap().clone();
+        progress.sort_by(f64::total_cmp);
+        assert_eq!(progress, [1.0, 2.0, 3.0, 4.0, 5.0]);
         client.cancel().await.unwrap();
         stop.send(()).unwrap();
         task.await.unwrap().unwrap();

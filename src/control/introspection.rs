@@ -50,7 +50,7 @@ async fn answer(
         asked.unwrap_or_else(|_| Err(format!("{}: no answer within {} s", endpoint.url, FETCH_TIMEOUT.as_secs())));
     let now = unix_time();
     match asked {
-        Ok(Some((said, len))) => question.accept(said, (now, now + endpoint.cache), len),
+        Ok(Some((claims, len))) => question.accept(claims, (now, now + endpoint.cache), len),
         Ok(None) => question.refuse(now),
         Err(why) => {
             question.fail(now);

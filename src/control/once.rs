@@ -206,8 +206,8 @@ fn required(tool: &Tool) -> Vec<&str> {
 fn tool_fault(response: &rmcp::model::CallToolResponse) -> Option<String> {
     match response {
         rmcp::model::CallToolResponse::Complete(result) if result.is_error == Some(true) => {
-            let said = result.content.iter().filter_map(|block| block.as_text()).map(|text| text.text.as_str());
-            Some(format!("the tool failed: {}", said.collect::<Vec<_>>().join(" ")))
+            let texts = result.content.iter().filter_map(|block| block.as_text()).map(|text| text.text.as_str());
+            Some(format!("the tool failed: {}", texts.collect::<Vec<_>>().join(" ")))
         }
         rmcp::model::CallToolResponse::Complete(_) => None,
         _ => Some("the tool asked for more input instead of answering".to_owned()),
@@ -222,10 +222,10 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         if let Some(tls) = inner.downcast_ref().and_then(TlsError::of_io) {
             return format!("{line}: {tls}");
         }
-        let said = inner.to_string();
-        if !line.contains(&said) {
+        let inner_text = inner.to_string();
+        if !line.contains(&inner_text) {
             line.push_str(": ");
-            line.push_str(&said);
+            line.push_str(&inner_text);
         }
         cause = inner.source();
     }

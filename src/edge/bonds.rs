@@ -175,9 +175,16 @@ mod tests {
         }
 
         /// A call of a session over a core, with the connector's answer.
-        fn call(&self, core: usize, (method, session): (&str, &str), connector: u64, status: u16, told: &str) {
+        fn call(
+            &self,
+            core: usize,
+            (method, session): (&str, &str),
+            connector: u64,
+            status: u16,
+            answered_session: &str,
+        ) {
             let link = LinkUsage::new(tunnel(), connector, "configured".parse().unwrap());
-            self.0[core].on_answer(&link, &request(method, session), &answer(status, told), Time::ZERO);
+            self.0[core].on_answer(&link, &request(method, session), &answer(status, answered_session), Time::ZERO);
         }
 
         fn connector(&self, core: usize, session: &str) -> Option<u64> {

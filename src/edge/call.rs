@@ -423,13 +423,15 @@ impl AgentCalls<'_> {
         if request.head().method() != Method::Post {
             return;
         }
-        let said =
-            request.head().caller_timeout().map(|said| Some((said?, CallerTimeSource::Field))).unwrap_or_else(|_| {
-                Counters::add(&self.caller.core.edge.counters.caller_timeouts_malformed);
-                None
-            });
+        let timeout =
+            request.head().caller_timeout().map(|timeout| Some((timeout?, CallerTimeSource::Field))).unwrap_or_else(
+                |_| {
+                    Counters::add(&self.caller.core.edge.counters.caller_timeouts_malformed);
+                    None
+                },
+            );
         let set = || Some((route.own.client_timeout?, CallerTimeSource::Setting));
-        if let Some((waits, source)) = said.or_else(set)
+        if let Some((waits, source)) = timeout.or_else(set)
             && !mcp::asks_for_stream(request.head())
         {
             self.work.guard.deadline.bound_by_caller(self.work.began, waits, source);

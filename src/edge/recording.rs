@@ -73,11 +73,11 @@ pub(super) fn record(
     let session =
         || notes.session.or_else(|| core.bonds.session_of(request.head(), &route.tunnel)).map(|SessionKey(key)| key);
     let task = core.edge.tasks().and_then(|tasks| task_of(tasks, request.head(), trace, session));
-    let Some(said) = request.label() else { return };
+    let Some(label) = request.label() else { return };
     let Counters { texts_changed, texts_flagged, answers_over_ceiling, answers_cut, .. } = &core.edge.counters;
-    said.log_answer_note(NoteCounters { texts_changed, texts_flagged, answers_over_ceiling, answers_cut });
-    let (arguments, policy) = (said.arguments_digest(), said.policy_mark());
-    let call = said.call();
+    label.log_answer_note(NoteCounters { texts_changed, texts_flagged, answers_over_ceiling, answers_cut });
+    let (arguments, policy) = (label.arguments_digest(), label.policy_mark());
+    let call = label.call();
     let method = call.method().unwrap_or(call.kind().name());
     let tool = call.tool().unwrap_or_default();
     let mut recorder = core.figures.recorder.borrow_mut();

@@ -190,12 +190,12 @@ mod tests {
         assert_eq!((usage.lines.len(), usage.lost), (ENDED_MAX, 5_000 - ENDED_MAX as u64));
         let live = link("crd");
         live.count(labels[0], at(1));
-        let mut told = 0;
+        let mut sent = 0;
         let rounds = (0..).map(|_| usage.take([&live].into_iter(), &recorder, at(2)).len());
         for lines in rounds.take_while(|lines| *lines > 0) {
             assert!(lines <= USAGE_LINES_MAX);
-            told += lines;
+            sent += lines;
         }
-        assert_eq!(told, ENDED_MAX + 1);
+        assert_eq!(sent, ENDED_MAX + 1);
     }
 }

@@ -6,18 +6,18 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::policy::{ApprovalTask, ApprovalTaskSaid};
+use crate::policy::{ApprovalTask, ApprovalTaskReply};
 
 /// After which time a client should ask again.
 const POLL_EVERY: Duration = Duration::from_secs(5);
 
 /// The result as JSON. `error` is that with which a task ends: nothing of its call was made.
 pub(super) fn approval_task_result(task: &ApprovalTask, error: Value) -> Value {
-    let (result_type, status) = match task.said {
-        ApprovalTaskSaid::Acknowledged => return json!({"resultType": "complete"}),
-        ApprovalTaskSaid::Created => ("task", "working"),
-        ApprovalTaskSaid::Works => ("complete", "working"),
-        ApprovalTaskSaid::Ended => ("complete", "failed"),
+    let (result_type, status) = match task.reply {
+        ApprovalTaskReply::Acknowledged => return json!({"resultType": "complete"}),
+        ApprovalTaskReply::Created => ("task", "working"),
+        ApprovalTaskReply::Works => ("complete", "working"),
+        ApprovalTaskReply::Ended => ("complete", "failed"),
     };
     let created = at(task.created);
     let mut result = json!({
@@ -29,8 +29,8 @@ pub(super) fn approval_task_result(task: &ApprovalTask, error: Value) -> Value {
         "ttlMs": millis(task.lasts),
         "pollIntervalMs": millis(POLL_EVERY),
     });
-    match task.said {
-        ApprovalTaskSaid::Ended => result["error"] = error,
+    match task.reply {
+        ApprovalTaskReply::Ended => result["error"] = error,
         _ => result["statusMessage"] = "the call waits until somebody approves it".into(),
     }
     result

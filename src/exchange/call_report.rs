@@ -376,13 +376,13 @@ mod tests {
             retry_after: Duration::from_millis(1_200),
         };
         let call = FailedCall { tool: Some("search"), usual: USUAL, ..CALL };
-        let told = |refusal: &OverloadRefusal<'_>| {
+        let reported = |refusal: &OverloadRefusal<'_>| {
             let report = CallReport::overloaded(refusal);
             let answer = report.refine(CallFailure::ConcurrencyLimit.answer(Some("7")));
             let json: serde_json::Value = serde_json::from_str(&answer.body()).unwrap();
             (json["error"].clone(), answer.retry_after_s)
         };
-        let (error, retry_after_s) = told(&OverloadRefusal { call, overload });
+        let (error, retry_after_s) = reported(&OverloadRefusal { call, overload });
         let sentence = "The server works on 12 calls, as many as it can at one time. The tool 'search' has not run. Try again in \
                         2.0 s.";
         assert_eq!((&error["message"], retry_after_s), (&sentence.into(), Some(2)));
@@ -394,7 +394,7 @@ mod tests {
         });
         assert_eq!(error["data"], data);
         let overload = Overload { is_of_agent: true, cause: OverloadCause::WaitedTooLong, ..overload };
-        let (error, _) = told(&OverloadRefusal { call: FailedCall { method: "", tool: None, ..call }, overload });
+        let (error, _) = reported(&OverloadRefusal { call: FailedCall { method: "", tool: None, ..call }, overload });
         assert_eq!(
             (&error["data"]["limit"], &error["data"]["cause"]),
             (&"agent_share".into(), &"waited_too_long".into())

@@ -250,7 +250,7 @@ fn page() -> String {
         page,
         "\nWhere a limit for the time of a call was reached, and its method is known, `data` says more:\n\n```json\n{example:#}\n```\n\n\
          `limit` is `deadline` for one that was learned from earlier calls of the tool; `first_byte_timeout_ms`, the setting; or\n\
-         `caller_timeout`, which the caller or `client_timeout_ms` has said.\n"
+         `caller_timeout`, which the caller or `client_timeout_ms` has set.\n"
     )
     .unwrap();
     let report = CallReport::breaker_open(&REFUSAL);
@@ -331,16 +331,16 @@ fn the_page_of_errors_is_up_to_date() {
 /// Programs and models distinguish responses by their names and codes.
 #[test]
 fn each_name_has_one_status_and_each_sentence_one_name() {
-    let mut told: Vec<(u16, String, String)> = Vec::new();
+    let mut entries: Vec<(u16, String, String)> = Vec::new();
     let mut add = |answer: &Answer<'_>| {
-        told.push((answer.status, answer.code.to_owned(), answer.message.to_owned()));
+        entries.push((answer.status, answer.code.to_owned(), answer.message.to_owned()));
     };
     CallFailure::ALL.iter().for_each(|failure| add(&failure.answer(None)));
     Refusal::ALL.iter().for_each(|refusal| add(&refusal.answer()));
     CallerRefused::ALL.iter().for_each(|refused| add(&refused.answer()));
     ceilings().iter().for_each(|reached| add(&ceiling_answer(reached)));
-    for (nth, (status, code, message)) in told.iter().enumerate() {
-        for (other_status, other_code, other_message) in &told[..nth] {
+    for (nth, (status, code, message)) in entries.iter().enumerate() {
+        for (other_status, other_code, other_message) in &entries[..nth] {
             assert!(code != other_code || status == other_status, "{code} has two statuses");
             assert!(message != other_message || code == other_code, "{message:?} has two names");
         }

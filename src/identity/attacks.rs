@@ -458,8 +458,8 @@ fn a_token_that_is_bound_to_a_key_is_not_taken_from_a_bearer() {
     ] {
         let token = signer.sign("k1", &with("cnf", bound.clone()), json!({}));
         assert_eq!(refused(&auth, &token), TokenError::Bound, "{bound}");
-        let told = auth.challenge(TokenRefusal::Invalid(TokenError::Bound));
-        assert!(told.contains("error=\"invalid_token\"") && told.contains("is bound to a key"), "{told}");
+        let message = auth.challenge(TokenRefusal::Invalid(TokenError::Bound));
+        assert!(message.contains("error=\"invalid_token\"") && message.contains("is bound to a key"), "{message}");
     }
 }
 

@@ -122,14 +122,14 @@ fn a_forwarded_identity_is_verified_and_names_the_edge() {
     );
     let address = "192.0.2.7".parse().ok();
     let token = forward(&sends, &mut VerifiedTokens::default(), address, NOW);
-    let ShownToken { identity, until, address: said, .. } = shown(&trusts, &token, NOW + 1).unwrap();
+    let ShownToken { identity, until, address: shown_address, .. } = shown(&trusts, &token, NOW + 1).unwrap();
     assert_eq!((&*identity.subject, identity.issuer.as_deref()), ("alice", Some(LOGIN)));
     assert_eq!((identity.client.as_deref(), identity.proof), (Some("agent-7"), IdentityProof::Forwarded));
     assert_eq!((identity.forwarded_by(), identity.forwarded_proof()), (Some("front"), Some("jwt")));
     assert_eq!(*identity.scopes, ["mcp:tools".into(), "mcp:write".into()]);
     let wanted = json!({"groups": ["support"], "adit_edge": "front", "adit_proof": "jwt"});
     assert_eq!(Value::Object((*identity.claims).clone()), wanted, "no claim that was not named is forwarded");
-    assert_eq!((until, said), (at(NOW + 3_600), address), "streams last as long as the proof of the caller");
+    assert_eq!((until, shown_address), (at(NOW + 3_600), address), "streams last as long as the proof of the caller");
     // A scope that every caller needs is needed by these as well.
     let more = trusting(RESOURCE, &["mcp:admin"], vec![edge("front", EDGE, &signer.public_key(), &[])]);
     assert_eq!(shown(&more, &token, NOW).err(), Some(TokenRefusal::Scope));
@@ -224,9 +224,9 @@ fn no_other_token_is_taken_for_a_forwarded_identity_and_it_for_no_other() {
     let signer = sent.signer();
     let key = signer.public_key();
     // The token that a server gets is signed by an edge, too, and here even with the same key.
-    let told = signer.sign(&alice(), RESOURCE, (at(NOW), at(NOW + 60)));
+    let header = signer.sign(&alice(), RESOURCE, (at(NOW), at(NOW + 60)));
     let own = trusting(RESOURCE, &[], vec![edge("front", "adit", &key, &[])]);
-    assert_eq!(refused(&own, &told.text, NOW), TokenError::Type);
+    assert_eq!(refused(&own, &header.text, NOW), TokenError::Type);
     // An access token of a provider with the same name and keys.
     let access = Signer::ed();
     let of_login = trusting(RESOURCE, &[], vec![edge("front", EDGE, &access.jwk("k1"), &[])]);

@@ -29,11 +29,11 @@ pub struct IntrospectionError;
 ///
 /// If the answer does not state whether the token is active.
 pub fn read_introspection(content: &[u8]) -> Result<Option<(Introspected, usize)>, IntrospectionError> {
-    let said = strict_object(content).filter(|_| content.len() <= INTROSPECTION_LEN_MAX).ok_or(IntrospectionError)?;
-    match said.get("active") {
+    let answer = strict_object(content).filter(|_| content.len() <= INTROSPECTION_LEN_MAX).ok_or(IntrospectionError)?;
+    match answer.get("active") {
         Some(Value::Bool(true)) => {
-            let len = members_len(&said);
-            Ok(Some((Arc::new(said), len)))
+            let len = members_len(&answer);
+            Ok(Some((Arc::new(answer), len)))
         }
         Some(Value::Bool(false)) => Ok(None),
         _ => Err(IntrospectionError),
@@ -46,8 +46,8 @@ mod tests {
 
     #[test]
     fn only_active_true_counts_as_active() {
-        let (said, len) = read_introspection(br#"{"active":true,"sub":"alice"}"#).unwrap().unwrap();
-        assert!(said["sub"] == "alice" && len > 10);
+        let (answer, len) = read_introspection(br#"{"active":true,"sub":"alice"}"#).unwrap().unwrap();
+        assert!(answer["sub"] == "alice" && len > 10);
         assert_eq!(read_introspection(br#"{"active":false,"sub":"alice"}"#), Ok(None));
         let long = format!("{{\"active\":true,\"x\":\"{}\"}}", "x".repeat(INTROSPECTION_LEN_MAX));
         for wrong in [

@@ -50,7 +50,7 @@ fn asked() -> (Arc<Introspection>, Arc<RouteAuth>) {
     (answers, auth)
 }
 
-fn said() -> Value {
+fn claims() -> Value {
     json!({
         "active": true, "iss": ISSUER, "sub": "alice", "aud": RESOURCE, "exp": NOW + 300, "nbf": NOW - 1,
         "client_id": "agent-7", "scope": "tickets:read tickets:write", "groups": ["support"],
@@ -58,22 +58,22 @@ fn said() -> Value {
 }
 
 fn with(name: &str, value: Value) -> Value {
-    let mut said = said();
+    let mut claims = claims();
     match value {
-        Value::Null => drop(said.as_object_mut().unwrap().remove(name)),
-        value => said[name] = value,
+        Value::Null => drop(claims.as_object_mut().unwrap().remove(name)),
+        value => claims[name] = value,
     }
-    said
+    claims
 }
 
 /// Answers the only pending question. Returns the token in it.
-fn answer(answers: &Arc<Introspection>, said: &Value, now: u64) -> String {
+fn answer(answers: &Arc<Introspection>, claims: &Value, now: u64) -> String {
     let Poll::Ready(question) = answers.poll_question(&Context::from_waker(Waker::noop())) else {
         panic!("no question is pending")
     };
     let token = String::from_utf8(question.token().expose().to_vec()).unwrap();
-    match read_introspection(said.to_string().as_bytes()) {
-        Ok(Some((said, len))) => question.accept(said, (at(now), at(now + CACHE)), len),
+    match read_introspection(claims.to_string().as_bytes()) {
+        Ok(Some((claims, len))) => question.accept(claims, (at(now), at(now + CACHE)), len),
         Ok(None) => question.refuse(at(now)),
         Err(_) => question.fail(at(now)),
     }
@@ -96,7 +96,7 @@ fn awaits(found: &Result<Arc<AgentIdentity>, TokenRefusal>) -> bool {
 fn a_token_is_introspected_once_and_identifies_the_caller() {
     let (answers, auth) = asked();
     assert!(awaits(&shown(&auth, "opaque", NOW)) && awaits(&shown(&auth, "opaque", NOW)));
-    assert_eq!(answer(&answers, &said(), NOW), "opaque");
+    assert_eq!(answer(&answers, &claims(), NOW), "opaque");
     assert!(is_quiet(&answers));
     let identity = shown(&auth, "opaque", NOW + 1).unwrap();
     assert_eq!((&*identity.subject, identity.issuer.as_deref()), ("alice", Some(ISSUER)));
@@ -148,7 +148,7 @@ fn a_revoked_token_stops_after_the_time_of_the_cache_and_no_token_outlives_its_e
     let mut tokens = VerifiedTokens::default();
     let mut identify = |now| tokens.identify(&auth, b"opaque", None, at(now)).map(|shown| shown.until);
     assert!(identify(NOW).is_err());
-    answer(&answers, &said(), NOW);
+    answer(&answers, &claims(), NOW);
     // A stream lasts until the token expires.
     assert_eq!(identify(NOW + CACHE - 1).unwrap(), at(NOW + 300 + LEEWAY));
     assert!(matches!(identify(NOW + CACHE), Err(TokenRefusal::Awaits(_))));
@@ -174,7 +174,7 @@ fn without_an_answer_a_token_that_was_good_is_not_good_any_longer() {
     answer(&answers, &json!("no answer"), NOW);
     assert_eq!(shown(&auth, "opaque", NOW + 1), Err(TokenRefusal::NoIntrospection));
     assert!(awaits(&shown(&auth, "opaque", NOW + 2)));
-    answer(&answers, &said(), NOW + 2);
+    answer(&answers, &claims(), NOW + 2);
     assert!(shown(&auth, "opaque", NOW + 3).is_ok());
     assert!(awaits(&shown(&auth, "opaque", NOW + 2 + CACHE)));
     answer(&answers, &json!("no answer"), NOW + 2 + CACHE);
@@ -211,7 +211,7 @@ fn a_token_of_another_issuer_is_not_sent_to_introspection() {
     }
     assert!(is_quiet(&answers));
     // The issuer is asked about its own tokens, whether they are signed or not, and whatever the signature is.
-    let own = evil.sign("k9", &said(), json!({}));
+    let own = evil.sign("k9", &claims(), json!({}));
     assert!(awaits(&shown(&auth, &own, NOW)));
     assert_eq!(answer(&answers, &json!({"active": false}), NOW), own);
 }

@@ -385,8 +385,8 @@ impl RouteAuth {
             return Err(TokenRefusal::Invalid(TokenError::Malformed));
         }
         match answers.look(token, now) {
-            Looked::Answered(TokenAnswer::Good(said), since, until) => {
-                let checked = issuer.rules.check_introspected(said, &self.terms.resource, now);
+            Looked::Answered(TokenAnswer::Good(claims), since, until) => {
+                let checked = issuer.rules.check_introspected(claims, &self.terms.resource, now);
                 let CheckedClaims { identity, until: ends, bound_to } = checked.map_err(TokenRefusal::Invalid)?;
                 // A token without an expiry is valid until the next introspection.
                 let (identity, ends) = (Arc::new(identity), ends.unwrap_or(until));

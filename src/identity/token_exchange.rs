@@ -78,21 +78,21 @@ impl ExchangeAnswer {
     ///
     /// If it contains no token that can be sent to the server.
     pub fn read(content: &[u8], own: &Secret) -> Result<ExchangeAnswer, ExchangeAnswerError> {
-        let said = strict_object(content).filter(|_| content.len() <= EXCHANGE_LEN_MAX);
-        let said = said.ok_or(ExchangeAnswerError::Malformed)?;
-        let token = text(&said, "access_token").filter(|token| is_token(token)).ok_or(ExchangeAnswerError::Token)?;
-        if !text(&said, "token_type").is_some_and(|kind| kind.eq_ignore_ascii_case("Bearer")) {
+        let answer = strict_object(content).filter(|_| content.len() <= EXCHANGE_LEN_MAX);
+        let answer = answer.ok_or(ExchangeAnswerError::Malformed)?;
+        let token = text(&answer, "access_token").filter(|token| is_token(token)).ok_or(ExchangeAnswerError::Token)?;
+        if !text(&answer, "token_type").is_some_and(|kind| kind.eq_ignore_ascii_case("Bearer")) {
             return Err(ExchangeAnswerError::NotBearer);
         }
         let kind =
-            text(&said, "issued_token_type").and_then(|kind| kind.strip_prefix("urn:ietf:params:oauth:token-type:"));
+            text(&answer, "issued_token_type").and_then(|kind| kind.strip_prefix("urn:ietf:params:oauth:token-type:"));
         if !matches!(kind, Some("access_token" | "jwt")) {
             return Err(ExchangeAnswerError::Kind);
         }
         if token.as_bytes() == own.expose() {
             return Err(ExchangeAnswerError::Own);
         }
-        let life = match said.get("expires_in") {
+        let life = match answer.get("expires_in") {
             None => UNSAID_LIFE,
             Some(seconds) => {
                 let seconds = seconds.as_f64().ok_or(ExchangeAnswerError::Expired)?;
@@ -111,8 +111,8 @@ impl ExchangeAnswer {
 /// client or the request.
 #[must_use]
 pub fn read_exchange_refusal(content: &[u8]) -> Option<String> {
-    let said = strict_object(content).filter(|_| content.len() <= EXCHANGE_LEN_MAX)?;
-    let code = text(&said, "error")?;
+    let answer = strict_object(content).filter(|_| content.len() <= EXCHANGE_LEN_MAX)?;
+    let code = text(&answer, "error")?;
     let is_client = ["invalid_client", "unauthorized_client", "unsupported_grant_type"].contains(&code);
     let is_code = code.len() <= CODE_LEN_MAX && code.bytes().all(|byte| byte.is_ascii_graphic());
     (is_code && !is_client).then(|| code.to_owned())
@@ -123,8 +123,8 @@ fn is_token(token: &str) -> bool {
     !token.is_empty() && token.len() <= TOKEN_LEN_MAX && token.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-fn text<'a>(said: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
-    said.get(name).and_then(Value::as_str)
+fn text<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+    object.get(name).and_then(Value::as_str)
 }
 
 #[cfg(test)]
@@ -139,17 +139,17 @@ mod tests {
         json!({"access_token": "new", "issued_token_type": ACCESS, "token_type": "bearer", "expires_in": 300})
     }
 
-    fn read(said: &Value) -> Result<ExchangeAnswer, ExchangeAnswerError> {
-        ExchangeAnswer::read(said.to_string().as_bytes(), &Secret::from("own"))
+    fn read(answer: &Value) -> Result<ExchangeAnswer, ExchangeAnswerError> {
+        ExchangeAnswer::read(answer.to_string().as_bytes(), &Secret::from("own"))
     }
 
     fn with(name: &str, value: Value) -> Value {
-        let mut said = answer();
+        let mut changed = answer();
         match value {
-            Value::Null => drop(said.as_object_mut().unwrap().remove(name)),
-            value => said[name] = value,
+            Value::Null => drop(changed.as_object_mut().unwrap().remove(name)),
+            value => changed[name] = value,
         }
-        said
+        changed
     }
 
     #[test]

@@ -69,20 +69,20 @@ impl TokenRules {
     /// Checks the introspection answer about an active token (RFC 7662 section 2.2).
     pub(super) fn check_introspected(
         &self,
-        said: Arc<Map<String, Value>>,
+        claims: Arc<Map<String, Value>>,
         resource: &str,
         now: Duration,
     ) -> Result<CheckedClaims, TokenError> {
-        if said.get("iss").is_some_and(|issuer| issuer.as_str() != Some(&*self.issuer)) {
+        if claims.get("iss").is_some_and(|issuer| issuer.as_str() != Some(&*self.issuer)) {
             return Err(TokenError::Issuer);
         }
         // Refresh tokens are reported as active, too.
-        if said.get("token_use").is_some_and(|purpose| purpose != "access_token") {
+        if claims.get("token_use").is_some_and(|purpose| purpose != "access_token") {
             return Err(TokenError::Type);
         }
-        let until = self.check_terms(&said, resource, now)?;
-        let bound_to = binding(&said)?;
-        Ok(CheckedClaims { identity: self.identity(said, IdentityProof::Introspection)?, until, bound_to })
+        let until = self.check_terms(&claims, resource, now)?;
+        let bound_to = binding(&claims)?;
+        Ok(CheckedClaims { identity: self.identity(claims, IdentityProof::Introspection)?, until, bound_to })
     }
 
     /// Checks the audience and validity period of a token. Returns when it expires, if it has an expiry.

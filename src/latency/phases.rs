@@ -302,8 +302,8 @@ mod tests {
         assert_eq!(of(CallPhases::split(times, None)), [Some(us(45)), None, None, None]);
         let unsent = EdgeTimes { is_handed_over: false, ..times };
         assert_eq!(of(CallPhases::split(unsent, None)), [None; 4]);
-        let told = CallPhases::split(times, Some(ConnectorTimes::default()));
-        assert_eq!(of(told)[..2], [None, Some(us(45))]);
+        let phases = CallPhases::split(times, Some(ConnectorTimes::default()));
+        assert_eq!(of(phases)[..2], [None, Some(us(45))]);
     }
 
     #[test]

@@ -91,8 +91,8 @@ mod tests {
     #[test]
     fn a_flood_of_keys_takes_no_more_memory_and_is_counted() {
         let mut lines = KeyedLogLimit::default();
-        let told = (0..10_000).filter(|n| lines.allow(*n, at(0)).is_some()).count();
-        assert_eq!((told, lines.entries.len()), (ENTRIES_MAX, ENTRIES_MAX));
+        let allowed = (0..10_000).filter(|n| lines.allow(*n, at(0)).is_some()).count();
+        assert_eq!((allowed, lines.entries.len()), (ENTRIES_MAX, ENTRIES_MAX));
         let others = 10_000 - ENTRIES_MAX as u64;
         assert_eq!(lines.allow(20_000, at(60)), Some(LeftOut { same: 0, others }));
         assert_eq!(lines.allow(20_001, at(60)), Some(LeftOut::default()));

@@ -28,7 +28,7 @@ pub use resend::SafeRequests;
 pub use sources::{Asn, Source, SourceKey};
 pub use tools::{
     ANSWER_TOO_LARGE, ANSWER_TOO_LARGE_CODE, ANSWER_TOO_LARGE_MESSAGE, AnswerFilter, AnswerNote, AnswerWithheld,
-    AnsweredRequest, Approval, ApprovalCall, ApprovalRecord, ApprovalState, ApprovalTask, ApprovalTaskSaid,
+    AnsweredRequest, Approval, ApprovalCall, ApprovalRecord, ApprovalState, ApprovalTask, ApprovalTaskReply,
     ApprovalTicket, Approvals, ApprovedRecord, Asked, BodyKind, CEDAR_ABSENT, COUNTED_MAX, CallFate, CallerFacts,
     CallerOrigin, CaseOutcome, CedarCaller, CedarRules, CeilingReached, CountedCaller, Denial, INVENTORY_OTHERS_MAX,
     INVENTORY_TOOLS_MAX, InventoryMemory, LIST_LEN_MAX, ListFilter, MethodDefault, NotApproved, OfferKind,

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::wire::http1::RequestHead;
 use crate::wire::jsonrpc::Peek;
-use crate::wire::mcp::Said;
+use crate::wire::mcp::PeekOutcome;
 
 /// The maximum number of safe tools remembered per route.
 const TOOLS_MAX: usize = 1_024;
@@ -91,7 +91,7 @@ impl SafeRequests {
     /// Whether the answer to a request should be [learned](SafeRequests::learn).
     #[must_use]
     pub fn is_listing(request: &Peek) -> bool {
-        request.is_whole() && Said::by(request) == Said::Enough && request.method() == Some("tools/list")
+        request.is_whole() && PeekOutcome::of(request) == PeekOutcome::Enough && request.method() == Some("tools/list")
     }
 
     /// Whether the body of a list request asks for the first page. If any other member is named like a cursor, the page counts as
@@ -150,10 +150,11 @@ impl SafeRequests {
 
 /// Whether a request is complete and unambiguous, and its head agrees with its body.
 fn is_certain(head: &RequestHead, request: &Peek) -> bool {
-    let agrees =
-        |field: &str, said: Option<&str>| head.get(field).is_none_or(|told| Some(told) == said.map(str::as_bytes));
+    let agrees = |field: &str, in_body: Option<&str>| {
+        head.get(field).is_none_or(|in_head| Some(in_head) == in_body.map(str::as_bytes))
+    };
     request.is_whole()
-        && Said::by(request) == Said::Enough
+        && PeekOutcome::of(request) == PeekOutcome::Enough
         && agrees("Mcp-Method", request.method())
         && agrees("Mcp-Name", request.name().or(request.uri()))
 }

@@ -66,8 +66,8 @@ impl QuotaFile {
 }
 
 fn restore(path: &Path, quotas: &Quotas) -> Result<(), String> {
-    let told = |error: PrivateError| error.to_string();
-    let content = private::read(path, QUOTA_STATE_LEN_MAX).map_err(told)?;
+    let message = |error: PrivateError| error.to_string();
+    let content = private::read(path, QUOTA_STATE_LEN_MAX).map_err(message)?;
     let text = std::str::from_utf8(&content).map_err(|error| error.to_string())?;
     quotas.restore_day(text, unix_time()).map_err(|error| error.to_string())
 }

@@ -131,10 +131,10 @@ impl CallGuard {
         // the tool runs.
         let is_unanswered = phases.status().is_none() || phases.is_event_stream();
         let is_long = judged.is_some_and(|judged| judged.is_long) && is_unanswered;
-        let told = judged.map(|judged| (judged.limit, judged.is_missed));
+        let judgement = judged.map(|judged| (judged.limit, judged.is_missed));
         let Some(breakers) = recorder.breakers(label).filter(|_| breaker.mode != GuardMode::Off && has_answer(call))
         else {
-            return told;
+            return judgement;
         };
         let is_of_caller = outcome == Outcome::TimedOut && self.deadline.is_of_caller();
         let result = result(phases, outcome, is_late, is_long).filter(|_| is_late || is_long || !is_of_caller);
@@ -148,12 +148,12 @@ impl CallGuard {
                 Outcome::BreakerOpen | Outcome::ConcurrencyLimited | Outcome::AuditUnavailable
             ) =>
             {
-                return told;
+                return judgement;
             }
             None => breakers.observe(result, &breaker, began, now),
         };
         log(breakers, breaker.mode, changes);
-        told
+        judgement
     }
 }
 
@@ -240,9 +240,9 @@ mod tests {
         for (status, of_server) in [(200, CallResult::Answered), (429, CallResult::Answered), (503, CallResult::Failed)]
         {
             let edge = EdgeTimes { status: Some(StatusClass::of(status)), ..EdgeTimes::default() };
-            let said = |times| result(&CallPhases::split(edge, times), Outcome::Ok, false, false);
-            assert_eq!(said(Some(ConnectorTimes::default())), Some(of_server), "{status}");
-            assert_eq!(said(None), None, "{status}");
+            let result_of = |times| result(&CallPhases::split(edge, times), Outcome::Ok, false, false);
+            assert_eq!(result_of(Some(ConnectorTimes::default())), Some(of_server), "{status}");
+            assert_eq!(result_of(None), None, "{status}");
         }
     }
 }

@@ -147,7 +147,7 @@ impl CallerTokens {
                     {
                         return Err(CallerStop::Refused(TokenRefusal::CertificateNotAsked));
                     }
-                    None => (None, self.owners.owner_of_nobody(), None, None, None),
+                    None => (None, self.owners.anonymous_owner(), None, None, None),
                 }
             }
         };
@@ -242,10 +242,10 @@ fn forwarded_for<'h>(
 ) -> Result<Option<&'h [u8]>, TokenRefusal> {
     let Some(terms) = auth.edges() else { return Ok(None) };
     // What an agent sends itself means nothing.
-    let said = if is_edges { head.edge_identity() } else { Ok(None) };
-    match said {
+    let identity = if is_edges { head.edge_identity() } else { Ok(None) };
+    match identity {
         Ok(None) if terms.is_required => Err(TokenRefusal::NoForwarded),
-        Ok(said) => Ok(said),
+        Ok(identity) => Ok(identity),
         Err(AmbiguousIdentity) => Err(TokenRefusal::Forwarded(TokenError::Malformed)),
     }
 }

@@ -330,18 +330,18 @@ fn nothing_that_is_denied_is_reached_however_it_is_written_or_cut() {
     let attacks = attacks();
     assert!(attacks.len() >= 200, "{}", attacks.len());
     for (fields, body) in &attacks {
-        let told = || format!("{fields:?} {}", body[..body.len().min(300)].escape_ascii());
+        let described = || format!("{fields:?} {}", body[..body.len().min(300)].escape_ascii());
         let (sent, whole) = passed(&pool, &policy, fields, &[body]);
-        assert!(whole.is_err(), "{} was passed on", told());
-        assert!(!may_reach(&sent), "{}: {}", told(), sent.escape_ascii());
+        assert!(whole.is_err(), "{} was passed on", described());
+        assert!(!may_reach(&sent), "{}: {}", described(), sent.escape_ascii());
         let step = if body.len() > 2_000 { 9_973 } else { 1 };
         for at in (0..body.len()).step_by(step) {
             let (sent, cut) = passed(&pool, &policy, fields, &[&body[..at], &body[at..]]);
-            assert!(cut.is_err() && !may_reach(&sent), "{} cut at {at}: {}", told(), sent.escape_ascii());
+            assert!(cut.is_err() && !may_reach(&sent), "{} cut at {at}: {}", described(), sent.escape_ascii());
         }
         let bytes: Vec<&[u8]> = body.chunks(if body.len() > 2_000 { 1_000 } else { 1 }).collect();
         let (sent, cut) = passed(&pool, &policy, fields, &bytes);
-        assert!(cut.is_err() && !may_reach(&sent), "{} in bytes", told());
+        assert!(cut.is_err() && !may_reach(&sent), "{} in bytes", described());
     }
     assert_eq!(pool.usage().leased_bytes, 0);
 }

@@ -12,7 +12,7 @@ use crate::serve::governed::{Governed, Governing};
 use crate::serve::read_ahead::{LabelError, ReadAhead};
 use crate::wire::http1::{BodyError, Method, PolicyEdit, RequestHead, ResponseHead};
 use crate::wire::jsonrpc::Peek;
-use crate::wire::mcp::{Call, CallKind, Said};
+use crate::wire::mcp::{Call, CallKind, PeekOutcome};
 
 /// How long a call that was approved waits until it is kept that the approval was used.
 const APPROVAL_KEPT_WITHIN: Duration = Duration::from_secs(5);
@@ -304,20 +304,20 @@ impl CallLabel {
             return governed.read(&mut self.peek, bytes);
         }
         self.read(bytes);
-        let contradicts = self.is_required && self.said() == Said::Ambiguous;
+        let contradicts = self.is_required && self.outcome() == PeekOutcome::Ambiguous;
         if contradicts { Err(BodyError::AmbiguousMessage) } else { Ok(()) }
     }
 
     /// How much of the label head and body have shown so far.
-    pub(super) fn said(&self) -> Said {
+    pub(super) fn outcome(&self) -> PeekOutcome {
         // Servers check the fields of the head against the body.
-        if self.is_in_head { Said::Enough } else { Said::by(&self.peek) }
+        if self.is_in_head { PeekOutcome::Enough } else { PeekOutcome::of(&self.peek) }
     }
 
     /// Whether the whole body was read and is certainly a message of this method.
     #[must_use]
     pub fn is_surely(&self, method: &str) -> bool {
-        self.peek.is_whole() && Said::by(&self.peek) == Said::Enough && self.peek.method() == Some(method)
+        self.peek.is_whole() && PeekOutcome::of(&self.peek) == PeekOutcome::Enough && self.peek.method() == Some(method)
     }
 
     /// Whether the caller was sent 100 (Continue), so that the next hop need not send it.

@@ -195,7 +195,7 @@ mod tests {
             learned.slowdown(s(100), true);
         }
         let request = call(r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"search"}}"#);
-        let said = |call: &Call, outcome, status: u16, took| {
+        let learned = |call: &Call, outcome, status: u16, took| {
             let class = Some(StatusClass::of(status)).filter(|_| status > 0);
             let edge = EdgeTimes { total: took, status: class, ..EdgeTimes::default() };
             let phases = &CallPhases::split(edge, Some(ConnectorTimes::default()));
@@ -203,17 +203,17 @@ mod tests {
             let Served { took, slowdown } = served(&place, &ended, &recorder, Time::ZERO);
             (took, slowdown.map(|slowdown| (slowdown.exp() * 10.0).round() / 10.0))
         };
-        assert_eq!(said(&request, Outcome::Ok, 200, s(100)), (Some(s(100)), Some(1.0)));
-        assert_eq!(said(&request, Outcome::TimedOut, 0, s(300)), (None, Some(3.0)), "it would have taken longer");
-        assert_eq!(said(&request, Outcome::AgentGone, 0, s(50)), (None, None), "it might have been quick");
+        assert_eq!(learned(&request, Outcome::Ok, 200, s(100)), (Some(s(100)), Some(1.0)));
+        assert_eq!(learned(&request, Outcome::TimedOut, 0, s(300)), (None, Some(3.0)), "it would have taken longer");
+        assert_eq!(learned(&request, Outcome::AgentGone, 0, s(50)), (None, None), "it might have been quick");
         for status in OVERLOADED {
-            assert_eq!(said(&request, Outcome::Ok, status, s(1)), (None, Some(2.0)), "{status}");
+            assert_eq!(learned(&request, Outcome::Ok, status, s(1)), (None, Some(2.0)), "{status}");
         }
         for status in [400, 404, 500, 502] {
-            assert_eq!(said(&request, Outcome::Ok, status, s(1)), (None, None), "{status}");
+            assert_eq!(learned(&request, Outcome::Ok, status, s(1)), (None, None), "{status}");
         }
         for outcome in [Outcome::UpstreamFailed, Outcome::UpstreamRefused, Outcome::LinkLost, Outcome::Offline] {
-            assert_eq!(said(&request, outcome, 0, s(500)), (None, None), "{outcome:?}");
+            assert_eq!(learned(&request, outcome, 0, s(500)), (None, None), "{outcome:?}");
         }
         for status in [200, 429, 503] {
             let edge = EdgeTimes { total: s(1), status: Some(StatusClass::of(status)), ..EdgeTimes::default() };
@@ -223,6 +223,6 @@ mod tests {
             assert_eq!((took, slowdown), (None, None), "the connector refused it itself with {status}");
         }
         let notification = call(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
-        assert_eq!(said(&notification, Outcome::Ok, 202, s(1)), (None, None), "it expects no answer");
+        assert_eq!(learned(&notification, Outcome::Ok, 202, s(1)), (None, None), "it expects no answer");
     }
 }

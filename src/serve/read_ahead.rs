@@ -10,7 +10,7 @@ use crate::serve::governed::{Judged, ReadRequest};
 use crate::serve::label::CallLabel;
 use crate::wire::http1::{BodyError, RequestHead};
 use crate::wire::jsonrpc::PEEK_LEN_MAX;
-use crate::wire::mcp::Said;
+use crate::wire::mcp::PeekOutcome;
 
 /// The part of a body that was read and is still to be sent, in order. Small pieces share buffers.
 #[derive(Default)]
@@ -113,11 +113,11 @@ impl CallLabel {
             return self.judge_received(head, body);
         }
         loop {
-            match self.said() {
-                Said::Enough => return Ok(true),
-                Said::Ambiguous => return Err(BodyError::AmbiguousMessage.into()),
-                Said::TooLong => return Err(LabelError::Refused(Refusal::LongBody)),
-                Said::TooLittle => {}
+            match self.outcome() {
+                PeekOutcome::Enough => return Ok(true),
+                PeekOutcome::Ambiguous => return Err(BodyError::AmbiguousMessage.into()),
+                PeekOutcome::TooLong => return Err(LabelError::Refused(Refusal::LongBody)),
+                PeekOutcome::TooLittle => {}
             }
             match body.next()? {
                 Piece::Data(piece) => {

@@ -33,7 +33,7 @@ pub(super) struct SessionOwner {
 
 impl SessionOwners {
     /// All callers without an identity together, as one owner of sessions. No identity has an empty subject.
-    pub(super) fn owner_of_nobody(&self) -> SessionOwner {
+    pub(super) fn anonymous_owner(&self) -> SessionOwner {
         SessionOwner { sessions: self.clone(), holder: self.0.holder(("", "")) }
     }
 

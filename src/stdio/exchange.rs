@@ -511,13 +511,13 @@ fn keep_for_later(child: &Rc<RunningChild>, open: OpenExchange, session: Session
 
 /// Whether the head names another method or target than the message.
 fn differs(head: &RequestHead, body: &[u8], method: &str) -> bool {
-    let said = head.get_only(crate::wire::mcp::METHOD);
+    let header = head.get_only(crate::wire::mcp::METHOD);
     let (mut by_head, mut by_body, mut peek) = (Call::default(), Call::default(), Peek::new());
     peek.feed(body);
     by_body.read_body(&peek);
     let is_whole = by_head.read_head(head);
     let names = head.get(crate::wire::mcp::NAME).is_some();
-    said != Some(method.as_bytes()) || (is_whole && names && by_head.target() != by_body.target())
+    header != Some(method.as_bytes()) || (is_whole && names && by_head.target() != by_body.target())
 }
 
 fn refusal(fault: AgentFault) -> Reply {

@@ -110,7 +110,7 @@ impl CallKind {
 
 /// How much of the label a body has shown so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Said {
+pub enum PeekOutcome {
     /// The method or its target may still follow.
     TooLittle,
     /// The label, or that it is not a message. A later key may still contradict it.
@@ -122,22 +122,22 @@ pub enum Said {
     TooLong,
 }
 
-impl Said {
+impl PeekOutcome {
     /// How much of the label the inspected part of a body shows.
     #[must_use]
-    pub fn by(peek: &Peek) -> Said {
+    pub fn by(peek: &Peek) -> PeekOutcome {
         let method = peek.reading(MessageMember::Method);
         let target = peek.method().and_then(|method| Named::by(method).member()).map(|member| peek.reading(member));
         let is_both = method != Reading::Absent && peek.has_outcome();
         if peek.is_batch() || method == Reading::Doubled || target == Some(Reading::Doubled) || is_both {
-            return Said::Ambiguous;
+            return PeekOutcome::Ambiguous;
         }
         match (method, target) {
-            (Reading::Read, None | Some(Reading::Read)) => Said::Enough,
-            (Reading::Absent, _) if peek.has_outcome() => Said::Enough,
-            _ if peek.is_cut_off() => Said::TooLong,
-            _ if peek.is_done() => Said::Enough,
-            _ => Said::TooLittle,
+            (Reading::Read, None | Some(Reading::Read)) => PeekOutcome::Enough,
+            (Reading::Absent, _) if peek.has_outcome() => PeekOutcome::Enough,
+            _ if peek.is_cut_off() => PeekOutcome::TooLong,
+            _ if peek.is_done() => PeekOutcome::Enough,
+            _ => PeekOutcome::TooLittle,
         }
     }
 }
@@ -435,34 +435,34 @@ mod tests {
     fn a_body_shows_enough_once_its_method_and_target_were_read() {
         let long = "x".repeat(70_000);
         let cases = [
-            ("", Said::TooLittle),
-            (r#"{"id":1,"method":"tools/list""#, Said::Enough),
-            (r#"{"id":1,"method":"tools/li"#, Said::TooLittle),
-            (r#"{"id":1,"method":"tools/call""#, Said::TooLittle),
-            (r#"{"id":1,"method":"tools/call","params":{"name":"a""#, Said::Enough),
-            (r#"{"params":{"name":"a"},"id":1"#, Said::TooLittle),
-            (r#"{"params":{"name":"a"},"method":"prompts/get""#, Said::Enough),
-            (r#"{"method":"tools/call","params":{"uri":"a"}}"#, Said::Enough),
-            (r#"{"method":"#, Said::TooLittle),
-            (r#"{"method":7"#, Said::Enough),
-            (r#"{"id":1,"result":{"#, Said::Enough),
-            (r#"{"id":1,"result":{},"method":"ping""#, Said::Ambiguous),
-            (r#"{"method":"ping","error":1"#, Said::Ambiguous),
-            (r#"{"method":"ping","method":"ping""#, Said::Ambiguous),
-            (r#"{"METHOD":"ping""#, Said::Ambiguous),
-            (r#"{"method":"tools/call","params":{"name":"a","name":"a""#, Said::Ambiguous),
-            (r#"{"method":"tools/call","params":{"name":"a"},"params":{}"#, Said::Ambiguous),
-            (r#"{"method":"tools/list","params":{"name":"a","name":"a""#, Said::Enough),
-            ("[", Said::Ambiguous),
-            ("grant_type=x", Said::Enough),
-            ("{}", Said::Enough),
-            (&format!(r#"{{"more":"{long}","method":"ping"}}"#), Said::TooLong),
-            (&format!(r#"{{"method":"tools/call","more":"{long}"}}"#), Said::TooLong),
-            (&format!(r#"{{"method":"ping","more":"{long}"}}"#), Said::Enough),
-            (&format!(r#"{{"result":"{long}"}}"#), Said::Enough),
+            ("", PeekOutcome::TooLittle),
+            (r#"{"id":1,"method":"tools/list""#, PeekOutcome::Enough),
+            (r#"{"id":1,"method":"tools/li"#, PeekOutcome::TooLittle),
+            (r#"{"id":1,"method":"tools/call""#, PeekOutcome::TooLittle),
+            (r#"{"id":1,"method":"tools/call","params":{"name":"a""#, PeekOutcome::Enough),
+            (r#"{"params":{"name":"a"},"id":1"#, PeekOutcome::TooLittle),
+            (r#"{"params":{"name":"a"},"method":"prompts/get""#, PeekOutcome::Enough),
+            (r#"{"method":"tools/call","params":{"uri":"a"}}"#, PeekOutcome::Enough),
+            (r#"{"method":"#, PeekOutcome::TooLittle),
+            (r#"{"method":7"#, PeekOutcome::Enough),
+            (r#"{"id":1,"result":{"#, PeekOutcome::Enough),
+            (r#"{"id":1,"result":{},"method":"ping""#, PeekOutcome::Ambiguous),
+            (r#"{"method":"ping","error":1"#, PeekOutcome::Ambiguous),
+            (r#"{"method":"ping","method":"ping""#, PeekOutcome::Ambiguous),
+            (r#"{"METHOD":"ping""#, PeekOutcome::Ambiguous),
+            (r#"{"method":"tools/call","params":{"name":"a","name":"a""#, PeekOutcome::Ambiguous),
+            (r#"{"method":"tools/call","params":{"name":"a"},"params":{}"#, PeekOutcome::Ambiguous),
+            (r#"{"method":"tools/list","params":{"name":"a","name":"a""#, PeekOutcome::Enough),
+            ("[", PeekOutcome::Ambiguous),
+            ("grant_type=x", PeekOutcome::Enough),
+            ("{}", PeekOutcome::Enough),
+            (&format!(r#"{{"more":"{long}","method":"ping"}}"#), PeekOutcome::TooLong),
+            (&format!(r#"{{"method":"tools/call","more":"{long}"}}"#), PeekOutcome::TooLong),
+            (&format!(r#"{{"method":"ping","more":"{long}"}}"#), PeekOutcome::Enough),
+            (&format!(r#"{{"result":"{long}"}}"#), PeekOutcome::Enough),
         ];
-        for (body, said) in cases {
-            assert_eq!(Said::by(&peek(body)), said, "{}", &body[..body.len().min(80)]);
+        for (body, expected) in cases {
+            assert_eq!(PeekOutcome::of(&peek(body)), expected, "{}", &body[..body.len().min(80)]);
         }
     }
 

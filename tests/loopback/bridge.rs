@@ -78,7 +78,7 @@ fn python_clients_and_servers_of_different_eras_speak_through_the_bridge_on_both
     let (_server, port) = servers();
     for driver in ["auto", "epoll"] {
         let tunnel = tunnel_to(port, driver);
-        let said = python(
+        let text = python(
             &tunnel,
             &[
                 ("new to sessions", "auto", "/sessions"),
@@ -101,7 +101,7 @@ fn python_clients_and_servers_of_different_eras_speak_through_the_bridge_on_both
             full("new to new", NEW),
             full("old to old", OLD),
         ];
-        assert_eq!(said, all.concat(), "{driver}");
+        assert_eq!(text, all.concat(), "{driver}");
         until_cancelled(
             port,
             &["new to sessions", "new to sse", "old to new", "sse to new", "new to new", "old to old"],
@@ -196,7 +196,7 @@ fn what_has_no_equivalent_or_is_too_long_is_refused() {
 /// Both sides see the same bytes as without a bridge, apart from the one probe.
 #[test]
 fn a_call_of_the_servers_own_era_passes_unchanged() {
-    let mut said = Vec::new();
+    let mut stated = Vec::new();
     for bridge in ["off", "auto"] {
         let mut upstream = Upstream::start();
         let mut tunnel = Tunnel::without_connector("plain", HOST, 20_000, "");
@@ -232,14 +232,14 @@ fn a_call_of_the_servers_own_era_passes_unchanged() {
             if round > 0 {
                 let fields = answer.without(&["server-timing", "date"]);
                 let forwarded = head.without(&["x-forwarded-host", "x-forwarded-port", "forwarded", "traceparent"]);
-                said.push((head.start, forwarded, body, answer.start, fields, answered));
+                stated.push((head.start, forwarded, body, answer.start, fields, answered));
             } else {
                 assert_eq!(answered, b"{\"a\": 1 }");
             }
         }
     }
-    assert_eq!(said[0], said[2]);
-    assert_eq!(said[1], said[3]);
+    assert_eq!(stated[0], stated[2]);
+    assert_eq!(stated[1], stated[3]);
 }
 
 #[test]

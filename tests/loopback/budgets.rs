@@ -30,10 +30,10 @@ enum Seen {
 fn serve() -> (SocketAddr, Receiver<Seen>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
-    let (told, seen) = channel();
+    let (shared, seen) = channel();
     thread::spawn(move || {
         for mut socket in listener.incoming().flatten() {
-            let told: Sender<Seen> = told.clone();
+            let shared: Sender<Seen> = shared.clone();
             thread::spawn(move || {
                 let request = read_message(&mut socket);
                 let Some((_, body)) = request.split_once("\r\n\r\n") else { return };
@@ -42,16 +42,16 @@ fn serve() -> (SocketAddr, Receiver<Seen>) {
                     socket
                         .write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
                         .unwrap();
-                    return told.send(Seen::Cancelled(message["params"]["requestId"].as_u64().unwrap())).unwrap();
+                    return shared.send(Seen::Cancelled(message["params"]["requestId"].as_u64().unwrap())).unwrap();
                 }
-                told.send(Seen::Called(message["id"].as_u64().unwrap())).unwrap();
+                shared.send(Seen::Called(message["id"].as_u64().unwrap())).unwrap();
                 let ended = socket.read(&mut [0; 16]);
                 let is_closed = match ended {
                     Ok(len) => len == 0,
                     Err(error) => error.kind() == ErrorKind::ConnectionReset,
                 };
                 assert!(is_closed, "nothing more is sent on it");
-                told.send(Seen::Closed).unwrap();
+                shared.send(Seen::Closed).unwrap();
             });
         }
     });
@@ -102,11 +102,11 @@ fn a_call_over_its_callers_timeout_is_answered_and_cancelled_at_the_server() {
 fn serve_events() -> (SocketAddr, Sender<()>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
-    let (tell, told) = channel();
-    let told = Arc::new(Mutex::new(told));
+    let (tell, shared) = channel();
+    let shared = Arc::new(Mutex::new(shared));
     thread::spawn(move || {
         for mut socket in listener.incoming().flatten() {
-            let told = Arc::clone(&told);
+            let shared = Arc::clone(&shared);
             thread::spawn(move || {
                 if !read_message(&mut socket).contains(LISTEN) {
                     // Until it is given up.
@@ -117,7 +117,7 @@ fn serve_events() -> (SocketAddr, Sender<()>) {
                 let event = "a\r\ndata: {}\n\n\r\n";
                 // A connection that was cut shows in the answer.
                 let _ = socket.write_all(format!("{head}{event}").as_bytes());
-                told.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+                shared.lock().unwrap().recv_timeout(PATIENCE).unwrap();
                 let _ = socket.write_all(format!("{event}0\r\n\r\n").as_bytes());
             });
         }

@@ -127,7 +127,7 @@ fn call(tool: &str, arguments: &str) -> String {
 }
 
 /// The status of an answer, the code of its error, the reason of that and the ceiling.
-fn told(answer: &(String, Value)) -> (String, Value, Value, Value) {
+fn error_of(answer: &(String, Value)) -> (String, Value, Value, Value) {
     let status = answer.0.split(' ').nth(1).unwrap().to_owned();
     let error = &answer.1["error"];
     (status, error["code"].clone(), error["data"]["reason"].clone(), error["data"]["limit"].clone())
@@ -148,7 +148,7 @@ fn holds(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
     for amount in ["501", "5.001e2", "1e400", "-1", "\"9\"", "null"] {
         let answer = says("", &call("refund", &format!("{{\"amount\": {amount}}}")));
         let want = ("200".to_owned(), json!(-32602), json!("arguments_denied"), json!("arguments"));
-        assert_eq!(told(&answer), want, "{place} {amount}");
+        assert_eq!(error_of(&answer), want, "{place} {amount}");
         let message = answer.1["error"]["message"].as_str().unwrap();
         assert!(message.contains("these arguments: amount "), "{message}");
     }
@@ -162,7 +162,7 @@ fn holds(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
     assert!((0..2).all(|_| passes(&says("", &call("search", "{}")))), "{place}");
     let refused = says("", &call("search", "{}"));
     let want = ("429".to_owned(), json!(-31_060), json!("rate_reached"), json!("calls_per_minute"));
-    assert_eq!(told(&refused), want, "{place}");
+    assert_eq!(error_of(&refused), want, "{place}");
     if traffic == Traffic::Plain {
         // By this the edge knows that its server was not asked.
         assert_eq!(refused.0.contains(", beyond_edge;dur="), !at_edge, "{place}: {}", refused.0);
@@ -175,7 +175,7 @@ fn holds(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
     // The day.
     assert!(passes(&says("", &call("mail", "{}"))), "{place}");
     let want = ("429".to_owned(), json!(-31_062), json!("day_budget_reached"), json!("calls_per_day"));
-    assert_eq!(told(&says("", &call("mail", "{}"))), want, "{place}");
+    assert_eq!(error_of(&says("", &call("mail", "{}"))), want, "{place}");
 
     // Calls at once.
     let before = server.calls();
@@ -183,7 +183,7 @@ fn holds(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
         let first = scope.spawn(|| ask(&mut tunnel.agent(), "/mcp", "", &call("wait", "{}")));
         server.waits.recv().unwrap();
         let want = ("429".to_owned(), json!(-31_061), json!("calls_at_once_reached"), json!("calls_at_once_max"));
-        assert_eq!(told(&says("", &call("wait", "{}"))), want, "{place}");
+        assert_eq!(error_of(&says("", &call("wait", "{}"))), want, "{place}");
         server.go_on.send(()).unwrap();
         assert!(passes(&first.join().unwrap()), "{place}");
     });
@@ -192,7 +192,7 @@ fn holds(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
     let began = Instant::now();
     let again = loop {
         let answer = says("", &call("wait", "{}"));
-        if told(&answer).0 != "429" {
+        if error_of(&answer).0 != "429" {
             break answer;
         }
         assert!(began.elapsed() < PATIENCE, "{place}: its place is never free");
@@ -239,7 +239,7 @@ fn waits(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
     let mut says = |fields: &str, body: &str| ask(&mut agent, "/mcp", fields, body);
     let ticket_of = |answer: &(String, Value)| {
         let want = ("200".to_owned(), json!(-31_070), json!("approval_needed"), json!("approval"));
-        assert_eq!(told(answer), want, "{place}");
+        assert_eq!(error_of(answer), want, "{place}");
         assert!(answer.0.contains("\r\nRetry-After: "), "{place}");
         answer.1["error"]["data"]["ticket"].as_str().unwrap().parse::<ApprovalTicket>().unwrap()
     };
@@ -249,7 +249,7 @@ fn waits(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
     assert_ne!(ticket_of(&says("", &pay.replace("bob", "eve"))), ticket, "{place}");
     assert_ne!(ticket_of(&says(WITH_KEY, &pay)), ticket, "{place}");
     let answer = says("", &pay.replace('1', "501"));
-    assert_eq!(told(&answer).2, json!("arguments_denied"), "{place}: nobody is asked about it");
+    assert_eq!(error_of(&answer).2, json!("arguments_denied"), "{place}: nobody is asked about it");
     let waiting = approvals.all(MonotonicClock.now());
     assert_eq!(waiting.len(), 3, "{place}");
     let first = waiting.iter().find(|one| one.ticket == ticket).unwrap();
@@ -266,14 +266,14 @@ fn waits(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
     let (head, _) = ask(&mut tunnel.agent(), "/mcp", "", &doubled);
     assert!(head.starts_with("HTTP/1.1 400 "), "{place}: {head}");
     is_disk_sound.store(false, Ordering::Relaxed);
-    let unkept = told(&says("", &pay));
+    let unkept = error_of(&says("", &pay));
     assert_eq!((&*unkept.0, &unkept.2), ("503", &json!("approval_unkept")), "{place}: it could be made again");
     assert_eq!(server.calls(), 0, "{place}");
     is_disk_sound.store(true, Ordering::Relaxed);
     assert_eq!(says("", &pay).1["result"], json!({"content": []}), "{place}");
     assert_eq!(ticket_of(&says("", &pay)), ticket, "{place}: it was approved once");
     approvals.decide(ticket, false, "carol", MonotonicClock.now()).unwrap();
-    assert_eq!(told(&says("", &pay)).2, json!("approval_denied"), "{place}");
+    assert_eq!(error_of(&says("", &pay)).2, json!("approval_denied"), "{place}");
     assert_eq!(server.calls(), 1, "{place}");
     tunnel.end();
 }
@@ -369,12 +369,12 @@ fn withholds(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
             let asks = |rows: usize| ask(&mut tunnel.agent(), path, "", &call(tool, &format!("{{\"rows\":{rows}}}")));
             let (_, passed) = asks(few);
             assert_eq!(passed["result"]["structuredContent"]["rows"].as_array().map(Vec::len), Some(few), "{place}");
-            let (head, told) = asks(many);
+            let (head, message) = asks(many);
             assert!(head.starts_with("HTTP/1.1 200 "), "{place}: {head}");
-            let error = &told["error"];
-            assert_eq!((&told["id"], &error["code"]), (&json!(7), &json!(-31_064)), "{place}: {told}");
-            assert_eq!(error["data"]["reason"], "answer_too_large", "{place}: {told}");
-            assert_eq!(error["data"]["may_have_acted"], true, "{place}: {told}");
+            let error = &message["error"];
+            assert_eq!((&message["id"], &error["code"]), (&json!(7), &json!(-31_064)), "{place}: {message}");
+            assert_eq!(error["data"]["reason"], "answer_too_large", "{place}: {message}");
+            assert_eq!(error["data"]["may_have_acted"], true, "{place}: {message}");
         }
     }
     assert_eq!(server.calls(), 8, "{place}: no call is made twice");
@@ -392,9 +392,9 @@ fn cuts(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
     for path in ["/mcp", "/events"] {
         let place = format!("{driver:?} {traffic:?} at_edge={at_edge} {path}");
         let asks = |tool: &str, arguments: Value| {
-            let (head, told) = ask(&mut tunnel.agent(), path, "", &call(tool, &arguments.to_string()));
-            assert!(head.starts_with("HTTP/1.1 200 ") && told["id"] == 7, "{place}: {head} {told}");
-            told
+            let (head, answer) = ask(&mut tunnel.agent(), path, "", &call(tool, &arguments.to_string()));
+            assert!(head.starts_with("HTTP/1.1 200 ") && answer["id"] == 7, "{place}: {head} {answer}");
+            answer
         };
         let rows = |result: &Value| result["structuredContent"]["rows"].as_array().map(Vec::len);
         let few = &asks("rows", json!({"rows": 3}))["result"];
@@ -408,12 +408,12 @@ fn cuts(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
         let short = &asks("bytes", json!({"text": 4_000}))["result"];
         assert_eq!(short["content"], json!([{"type": "text", "text": "x".repeat(4_000)}]), "{place}");
         for len in [6_000, 300_000] {
-            let told = asks("bytes", json!({"text": len}));
-            let content = &told["result"]["content"];
+            let answer = asks("bytes", json!({"text": len}));
+            let content = &answer["result"]["content"];
             let (left, marker) = (content[0]["text"].as_str().unwrap(), content[1]["text"].as_str().unwrap());
             assert!(left.chars().all(|char| char == 'x') && left.len() > 4_000, "{place}: {}", left.len());
             assert!(
-                told.to_string().len() <= 5_000 && marker.contains(" are allowed, so that text is missing"),
+                answer.to_string().len() <= 5_000 && marker.contains(" are allowed, so that text is missing"),
                 "{place}: {marker}"
             );
         }
@@ -452,12 +452,12 @@ fn holds_later_answers(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
     };
     let withheld = |answer: &Value| answer["error"]["code"] == -31_064;
     for (fields, is_known) in [(session, true), ("", false), ("Mcp-Session-Id: s-2\r\n", false)] {
-        let told = resumes(fields);
-        assert_eq!(told.len(), 4, "{place} {fields}: the stream goes on {told:?}");
-        assert!(withheld(&told[0]) && told[0]["id"] == 7, "{place} {fields}: {told:?}");
-        assert_eq!((withheld(&told[1]), told[1]["id"].as_u64()), (!is_known, Some(8)), "{place} {fields}: {told:?}");
-        assert!(withheld(&told[2]), "{place} {fields}: nobody knows what it answers {told:?}");
-        assert_eq!(told[3]["method"], "notifications/message", "{place} {fields}");
+        let reply = resumes(fields);
+        assert_eq!(reply.len(), 4, "{place} {fields}: the stream goes on {reply:?}");
+        assert!(withheld(&reply[0]) && reply[0]["id"] == 7, "{place} {fields}: {reply:?}");
+        assert_eq!((withheld(&reply[1]), reply[1]["id"].as_u64()), (!is_known, Some(8)), "{place} {fields}: {reply:?}");
+        assert!(withheld(&reply[2]), "{place} {fields}: nobody knows what it answers {reply:?}");
+        assert_eq!(reply[3]["method"], "notifications/message", "{place} {fields}");
     }
 
     for (tool, task) in [("few", "t1"), ("free", "t2")] {
@@ -466,11 +466,11 @@ fn holds_later_answers(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
     }
     for (task, is_withheld) in [("t1", true), ("t2", false), ("t3", true)] {
         let params = json!({"taskId": task});
-        let told = asks(&json!({"jsonrpc": "2.0", "id": 9, "method": "tasks/result", "params": params}).to_string());
+        let reply = asks(&json!({"jsonrpc": "2.0", "id": 9, "method": "tasks/result", "params": params}).to_string());
         assert_eq!(
-            (withheld(&told), count(&told)),
+            (withheld(&reply), count(&reply)),
             (is_withheld, (!is_withheld).then_some(10)),
-            "{place} {task}: {told}"
+            "{place} {task}: {reply}"
         );
     }
     tunnel.end();

@@ -153,10 +153,10 @@ fn errors_of(kind: &str, tunnel: &Tunnel, client: &mut Program) -> [Value; 3] {
     }
     let held = fill(tunnel);
     let mut quick = (0..TRIES).map(|_| client.call(QUICK_MS));
-    let overload = quick.find(|said| said.get("result").is_none()).unwrap_or_else(|| panic!("{kind}: it is not full"));
+    let overload = quick.find(|text| text.get("result").is_none()).unwrap_or_else(|| panic!("{kind}: it is not full"));
     drop(held);
     let mut quick = (0..TRIES).map(|_| client.call(QUICK_MS));
-    assert!(quick.any(|said| said["result"] == "done"), "{kind}: it stays full");
+    assert!(quick.any(|text| text["result"] == "done"), "{kind}: it stays full");
     let deadline = client.call(LONG_MS);
     let breaker = client.call(QUICK_MS);
     [deadline, breaker, overload]
@@ -169,7 +169,7 @@ fn limits_of(kind: &str, tunnel: &Tunnel, client: &mut Program) -> [Value; 2] {
     let overload = client.call(QUICK_MS);
     drop(held);
     let mut quick = (0..TRIES).map(|_| client.call(QUICK_MS));
-    assert!(quick.any(|said| said["result"] == "done"), "{kind}: it stays full");
+    assert!(quick.any(|text| text["result"] == "done"), "{kind}: it stays full");
     [client.call(LONG_MS), overload]
 }
 
@@ -204,44 +204,55 @@ fn clients_of_the_sdks_raise_their_own_errors_with_the_sentence_of_adit() {
         }))
     };
     let clients = connected(kinds.map(|kind| (kind, client(kind))), SETTINGS, "");
-    let told = at_once(
+    let reply = at_once(
         clients
             .map(|(kind, tunnel, mut client)| move || (errors_of(kind, &tunnel, &mut client), tunnel, (kind, client))),
     );
     // The first connections last, so that no client is busy with the loss of one.
     let mut tunnels = Vec::new();
-    let (told, clients): (Vec<_>, Vec<_>) = told
+    let (reply, clients): (Vec<_>, Vec<_>) = reply
         .into_iter()
-        .map(|(told, tunnel, client)| {
+        .map(|(reply, tunnel, client)| {
             tunnels.push(tunnel);
-            (told, client)
+            (reply, client)
         })
         .unzip();
     let clients = clients.try_into().unwrap_or_else(|_| unreachable!("there are as many as before"));
     let limits = connected(clients, LIMITS, CLIENT_TIMEOUT);
     let limited = at_once(limits.map(|(kind, tunnel, mut client)| move || limits_of(kind, &tunnel, &mut client)));
-    for ((kind, told), limited) in kinds.iter().zip(told).zip(limited) {
-        for ((code, sentence), said) in ERRORS.into_iter().zip(told.iter().chain(&limited)) {
-            let message = said["message"].as_str().unwrap_or_default();
+    for ((kind, reply), limited) in kinds.iter().zip(reply).zip(limited) {
+        for ((code, sentence), expected) in ERRORS.into_iter().zip(reply.iter().chain(&limited)) {
+            let message = expected["message"].as_str().unwrap_or_default();
             let is_typescript = *kind == "typescript-sdk";
             if is_typescript && !EVENTS.contains(&code) {
                 // Of an answer that is not 2xx it knows the status alone, and has the whole body in its message.
-                assert_eq!((&said["error"], &said["code"]), (&"StreamableHTTPError".into(), &503.into()), "{said}");
-                assert!(message.contains(&format!("\"code\":{code}")) && message.contains(sentence), "{said}");
+                assert_eq!(
+                    (&expected["error"], &expected["code"]),
+                    (&"StreamableHTTPError".into(), &503.into()),
+                    "{expected}"
+                );
+                assert!(message.contains(&format!("\"code\":{code}")) && message.contains(sentence), "{expected}");
             } else if is_typescript {
                 // The server answers with an event stream, which has begun, so that the error is an event.
-                assert_eq!((&said["error"], &said["code"]), (&"McpError".into(), &code.into()), "{said}");
-                assert!(message.contains(sentence) && said["data"]["terminal"] == true, "{said}");
+                assert_eq!((&expected["error"], &expected["code"]), (&"McpError".into(), &code.into()), "{expected}");
+                assert!(message.contains(sentence) && expected["data"]["terminal"] == true, "{expected}");
             } else {
-                assert_eq!((&said["error"], &said["code"]), (&"MCPError".into(), &code.into()), "{kind}: {said}");
-                assert!(message.starts_with(sentence), "{kind}: {said}");
-                let data = &said["data"];
+                assert_eq!(
+                    (&expected["error"], &expected["code"]),
+                    (&"MCPError".into(), &code.into()),
+                    "{kind}: {expected}"
+                );
+                assert!(message.starts_with(sentence), "{kind}: {expected}");
+                let data = &expected["data"];
                 let is_terminal = data["terminal"] == true;
-                assert!(is_terminal != data["retry_after_ms"].is_u64() && data["reason"].is_string(), "{kind}: {said}");
+                assert!(
+                    is_terminal != data["retry_after_ms"].is_u64() && data["reason"].is_string(),
+                    "{kind}: {expected}"
+                );
             }
             if *kind == "openai-agents" {
                 // By default it tells the model nothing of the error, and to try again.
-                assert_eq!(said["model"], "An error occurred while running the tool. Please try again.");
+                assert_eq!(expected["model"], "An error occurred while running the tool. Please try again.");
             }
         }
     }
@@ -268,8 +279,8 @@ fn clients_of_the_sdks_that_check_schemas_accept_what_a_policy_has_changed() {
         let rows = client.call("rows");
         assert_eq!(rows["structuredContent"]["rows"], serde_json::json!([0, 1, 2]), "{kind}: {rows}");
         assert!(rows.to_string().contains("97 of 100 rows at \\\"/rows\\\" are left out"), "{kind}: {rows}");
-        for said in [note, rows] {
-            assert_ne!(said["isError"], true, "{kind}: {said}");
+        for text in [note, rows] {
+            assert_ne!(text["isError"], true, "{kind}: {text}");
         }
         // With its placeholder the key would not fit its pattern. Both clients refuse a result that has no structured content and no
         // error.

@@ -100,12 +100,12 @@ fn every_fault_of_an_invalid_file_is_reported_word_for_word() {
             flags: Vec::new(),
             credentials: Vec::new(),
         });
-        let told = format!("{}\n", loaded.err().unwrap_or_else(|| panic!("{} is valid", path.display())));
+        let message = format!("{}\n", loaded.err().unwrap_or_else(|| panic!("{} is valid", path.display())));
         let expected = path.with_extension("txt");
         if std::env::var_os("ADIT_TEST_BLESS").is_some() {
-            fs::write(&expected, &told).unwrap();
+            fs::write(&expected, &message).unwrap();
         }
-        assert_eq!(told, fs::read_to_string(&expected).unwrap(), "{}", path.display());
+        assert_eq!(message, fs::read_to_string(&expected).unwrap(), "{}", path.display());
     }
 }
 
@@ -374,7 +374,7 @@ fn faults_of_all_layers_come_together() {
         &[("ADIT_EDGE_DRAIN_TIMEOUT_MS", "soon"), ("ADIT_ROUTES", "nothing")],
         &[("log.level", "loud"), ("log.format", "text"), ("log.format", "json"), ("route[x].host", "a")],
     );
-    let told = faults.unwrap_err();
+    let message = faults.unwrap_err();
     let places = [
         "conf/adit.toml:2: engine.cores: ",
         "ADIT_EDGE_DRAIN_TIMEOUT_MS: edge.drain_timeout_ms: ",
@@ -384,7 +384,7 @@ fn faults_of_all_layers_come_together() {
         "--set: route[x].host: unknown key",
     ];
     for place in places {
-        assert!(told.contains(place), "{place} is not in\n{told}");
+        assert!(message.contains(place), "{place} is not in\n{message}");
     }
 }
 

@@ -3,6 +3,6 @@
 /// The drivers that work on this machine.
 pub(crate) fn drivers() -> Vec<&'static str> {
     let out = crate::process::command(&["up", "--once", "--json"]).output().expect("the program runs");
-    let told: serde_json::Value = serde_json::from_slice(&out.stdout).expect("JSON");
-    if told["driver"] == "uring" { vec!["uring", "epoll"] } else { vec!["epoll"] }
+    let stdout: serde_json::Value = serde_json::from_slice(&out.stdout).expect("JSON");
+    if stdout["driver"] == "uring" { vec!["uring", "epoll"] } else { vec!["epoll"] }
 }

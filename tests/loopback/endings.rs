@@ -245,19 +245,19 @@ fn a_call_whose_agent_leaves_after_the_answer_event_has_succeeded() {
 fn deaf_upstream() -> (SocketAddr, Receiver<()>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
-    let (told, news) = channel();
+    let (shared, news) = channel();
     thread::spawn(move || {
         for mut socket in listener.incoming().flatten() {
             let mut request = [0; 4096];
             let _ = socket.read(&mut request);
-            let _ = told.send(());
+            let _ = shared.send(());
             // A reset ends it as well.
             if request.starts_with(b"GET /flood ") {
                 let _ = socket.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
                 while socket.write_all(&[b'x'; 64 * 1024]).is_ok() {}
             }
             let _ = socket.read_to_end(&mut Vec::new());
-            let _ = told.send(());
+            let _ = shared.send(());
         }
     });
     (address, news)

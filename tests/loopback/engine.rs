@@ -292,11 +292,11 @@ fn thousands_of_connections_come_and_go() {
 fn a_pinned_core_spins_as_long_as_its_process_may() {
     let settings = EngineSettings { driver: DriverChoice::Epoll, cores: 1, pin: true, ..EngineSettings::default() };
     let may = settings.spin_budget();
-    let (tell, told) = std::sync::mpsc::channel();
+    let (tell, shared) = std::sync::mpsc::channel();
     let cores = Cores::start(&settings, move |core| {
         tell.send(core.spin_budget()).unwrap();
         async {}
     });
-    assert_eq!(told.recv().unwrap(), may);
+    assert_eq!(shared.recv().unwrap(), may);
     cores.unwrap().join().unwrap();
 }

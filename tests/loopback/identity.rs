@@ -357,12 +357,12 @@ fn finds_out_where_to_get_a_token(mut client: Command) {
          scopes_required = 'mcp:tools'\n[[identity_provider]]\nname = 'login'\nissuer = '{issuer}'\n"
     ));
     let ended = client.args([&url, &issuer]).output().expect("the client runs");
-    let (said, told) = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
-    let said: Value = serde_json::from_str(&said).unwrap_or_else(|_| panic!("{said}{told}"));
+    let (printed, output) = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
+    let printed: Value = serde_json::from_str(&printed).unwrap_or_else(|_| panic!("{printed}{output}"));
     assert_eq!(
-        said,
+        printed,
         json!({"tools": ["work", "hold", "key", "note", "rows"], "result": "done", "tokens": ["mcp:tools"]}),
-        "{told}"
+        "{output}"
     );
 }
 

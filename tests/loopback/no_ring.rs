@@ -43,8 +43,8 @@ fn without_rings(driver: &str) -> (bool, String, String) {
 fn it_runs_on_epoll_and_says_why_in_one_line() {
     let (good, stdout, stderr) = without_rings("auto");
     assert!(good, "{stdout}\n{stderr}");
-    let told: serde_json::Value = serde_json::from_str(&stdout).expect("one object");
-    assert_eq!((&told["driver"], &told["calls"], &told["failed"]), (&"epoll".into(), &200.into(), &0.into()));
+    let message: serde_json::Value = serde_json::from_str(&stdout).expect("one object");
+    assert_eq!((&message["driver"], &message["calls"], &message["failed"]), (&"epoll".into(), &200.into(), &0.into()));
     let lines: Vec<&str> = stderr.lines().filter(|line| line.contains("driver: ")).collect();
     assert_eq!(lines.len(), 1, "{stderr}");
     assert!(lines[0].contains("epoll (io_uring refused: EPERM"), "{}", lines[0]);

@@ -146,9 +146,9 @@ fn schemathesis_finds_no_failure() {
     run.args(["run", &format!("{}/v1/openapi.json", edge.url), "--no-color", "--generation-database", "none"]);
     run.args(["-H", &format!("Authorization: Bearer {}", edge.token), "--max-examples", EXAMPLES, "--seed", SEED]);
     let done = run.current_dir(env!("CARGO_TARGET_TMPDIR")).output().unwrap();
-    let said = String::from_utf8_lossy(&done.stdout);
-    assert!(done.status.success(), "{said}\n{}", String::from_utf8_lossy(&done.stderr));
-    assert!(said.contains("Tested: "), "nothing was tested: {said}");
+    let stdout = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success(), "{stdout}\n{}", String::from_utf8_lossy(&done.stderr));
+    assert!(stdout.contains("Tested: "), "nothing was tested: {stdout}");
 }
 
 #[tokio::test]

@@ -99,18 +99,18 @@ fn servers_of_the_sdks_answer_with_their_preset_and_refuse_without_it() {
     for (n, (preset, server, to_program, to_page)) in servers.iter().enumerate() {
         for (origin, refusal) in [(None, *to_program), (Some(PAGE), *to_page)] {
             let name = format!("{preset} at {}, origin {origin:?}", server.upstream);
-            let (status, said) = initialize(&tunnel, &host(n, "without"), origin);
-            assert_eq!(status, refusal, "{name}, without a preset: {said}");
-            let (status, said) = initialize(&tunnel, &host(n, "with"), origin);
-            assert!(status == 200 && said.contains("\"serverInfo\""), "{name}, with its preset: {status} {said}");
+            let (status, answer) = initialize(&tunnel, &host(n, "without"), origin);
+            assert_eq!(status, refusal, "{name}, without a preset: {answer}");
+            let (status, answer) = initialize(&tunnel, &host(n, "with"), origin);
+            assert!(status == 200 && answer.contains("\"serverInfo\""), "{name}, with its preset: {status} {answer}");
         }
     }
     // The doctor names the setting where it is missing, and only there.
     let (_, findings) = examine(&tunnel.connector_settings(), &[]);
-    let told =
+    let message =
         |host: &str| findings.iter().filter(|found| found["found"].to_string().contains(host)).collect::<Vec<_>>();
     for n in 0..servers.len() {
-        let (without, with) = (told(&host(n, "without")), told(&host(n, "with")));
+        let (without, with) = (message(&host(n, "without")), message(&host(n, "with")));
         assert!(without.iter().any(|found| found["remedy"].to_string().contains("preset")), "{without:#?}");
         for check in ["upstream.mcp", "upstream.origin"] {
             assert!(with.iter().any(|found| found["check"] == check && found["verdict"] == "ok"), "{with:#?}");

@@ -86,9 +86,13 @@ fn keeps_schemas(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
     let list = says("/mcp/schema", "", r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#);
     assert_eq!(list["tools"][0]["name"], "read", "{place}");
     for path in ["/mcp/schema", "/events/schema"] {
-        let told = says(path, "", CALL);
-        assert_eq!((told.get("structuredContent"), &told["isError"]), (None, &json!(true)), "{place} {path}: {told}");
-        assert!(told["content"][0]["text"].as_str().unwrap().contains("output schema"), "{place} {path}: {told}");
+        let message = says(path, "", CALL);
+        assert_eq!(
+            (message.get("structuredContent"), &message["isError"]),
+            (None, &json!(true)),
+            "{place} {path}: {message}"
+        );
+        assert!(message["content"][0]["text"].as_str().unwrap().contains("output schema"), "{place} {path}: {message}");
         let fits = json!({"structuredContent": {"note": "[redacted:secret]"}});
         assert_eq!(says(path, "Key: none\r\n", CALL), fits, "{place} {path}");
     }

@@ -82,8 +82,8 @@ impl Up {
         }
         assert_eq!(answer.status(), 200);
         let session = answer.headers()[SESSION].to_str().unwrap().to_owned();
-        let told = self.post(Some(&session), &json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).await;
-        assert_eq!(told.status(), 202);
+        let parsed = self.post(Some(&session), &json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).await;
+        assert_eq!(parsed.status(), 202);
         session
     }
 
@@ -102,8 +102,8 @@ impl Up {
 
     /// The processes of the child: itself, and one that it has left alone.
     async fn processes(&self, session: &str) -> Vec<u32> {
-        let said = self.call(session, &json!(1), "number", json!({})).await.unwrap();
-        said.split(' ').map(|pid| pid.parse().unwrap()).collect()
+        let answer = self.call(session, &json!(1), "number", json!({})).await.unwrap();
+        answer.split(' ').map(|pid| pid.parse().unwrap()).collect()
     }
 }
 
@@ -171,8 +171,8 @@ async fn every_caller_gets_its_own_answer_on_both_drivers() {
         let calls = (0..160).map(|nth| async move {
             let id = if nth % 2 == 0 { json!(nth % 10) } else { json!((nth % 10).to_string()) };
             let text = format!("{driver} {nth} {}", "x".repeat(nth * 37));
-            let said = up.call(&sessions[nth % 8], &id, "echo", json!({"text": text})).await;
-            assert_eq!(said, Ok(text));
+            let answer = up.call(&sessions[nth % 8], &id, "echo", json!({"text": text})).await;
+            assert_eq!(answer, Ok(text));
         });
         let calls: Vec<_> = calls.map(Box::pin).collect();
         join_all(calls).await;
@@ -333,8 +333,8 @@ fn settings_that_contradict_each_other_are_refused() {
         ("upstream = 'stdio'\ncommand = ['x']\nsessions = 'per-identity'", "no caller is identified on this route"),
         ("upstream = 'stdio'\ncommand = ['x']\nchild_cpu_percent = 5", "set `child_cgroup`"),
     ] {
-        let (code, said) = of(route);
-        assert_eq!(code, Some(2), "{said}");
-        assert!(said.contains(why) && !said.contains("hunter2"), "{said}");
+        let (code, stdout) = of(route);
+        assert_eq!(code, Some(2), "{stdout}");
+        assert!(stdout.contains(why) && !stdout.contains("hunter2"), "{stdout}");
     }
 }

@@ -110,12 +110,12 @@ impl Tunnel {
         tap: Option<&dyn Fn(SocketAddr) -> SocketAddr>,
     ) -> Tunnel {
         let authority = Authority::new("adit test", UnixTime::now(), 1).unwrap();
-        let (told, mut events) = mailbox(64);
+        let (events_sender, mut events) = mailbox(64);
         let link_tls = tap.is_none();
         // Held as long as the tunnel runs: a test that runs beside this one could be given a port that is only named.
         let listeners = [(); 2].map(|()| Reservation::new((Ipv4Addr::LOCALHOST, 0).into()).unwrap());
         let [agents, connectors] = [listeners[0].address(), listeners[1].address()];
-        let edge = edge(&authority, traffic, (link_tls, write_timeout), (agents, connectors), cores, &told);
+        let edge = edge(&authority, traffic, (link_tls, write_timeout), (agents, connectors), cores, &events_sender);
         let dialled = tap.map_or(connectors, |tap| tap(connectors));
         let connectors: Vec<Arc<Connector>> = (FIRST_INSTANCE..)
             .zip(upstreams)

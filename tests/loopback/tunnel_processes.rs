@@ -192,8 +192,8 @@ impl Process {
 
     /// Shows what the process said.
     fn print_log(&self) {
-        let said = std::fs::read_to_string(&self.log).unwrap_or_default();
-        eprintln!("--- {} ---\n{said}", self.log.display());
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        eprintln!("--- {} ---\n{text}", self.log.display());
     }
 }
 

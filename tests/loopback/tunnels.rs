@@ -115,8 +115,8 @@ fn during_a_rotation_both_secrets_are_good_and_then_the_old_one_is_cut() {
     assert!(token.previous_until.is_some() && token.secret != made.token.secret);
     let _after = site.connect("a.test", &token.tunnel_token);
     site.until_linked_by(id, &[old, new]);
-    let told = site.refused(&["rotate", id]);
-    assert!(told.contains("rotation_under_way"), "{told}");
+    let message = site.refused(&["rotate", id]);
+    assert!(message.contains("rotation_under_way"), "{message}");
 
     // One of the two is withdrawn: what came in with it ends, and the other goes on.
     site.run_tunnel(&["revoke", id, "--credential", old]);
@@ -132,8 +132,8 @@ fn during_a_rotation_both_secrets_are_good_and_then_the_old_one_is_cut() {
     site.upstream.release();
     assert_eq!(slow.answer().0, 200);
     // Whoever comes with the old one is told what happened to it.
-    let told = site.start_connector("a.test", &token.tunnel_token, &[]).event("no_link")["why"].to_string();
-    assert!(told.contains("this secret was rotated"), "{told}");
+    let message = site.start_connector("a.test", &token.tunnel_token, &[]).event("no_link")["why"].to_string();
+    assert!(message.contains("this secret was rotated"), "{message}");
     let _last = site.connect("a.test", &newest.tunnel_token);
     assert_eq!(site.call("a.test", "echo").0, 200);
 }
@@ -175,8 +175,8 @@ fn configured_tunnels_go_on_beside_those_of_the_store() {
     let token = |secret: &str| format!("tnl_file:{secret}");
     configure(&site, "the-first-secret-0123");
     site.run_edge("auto");
-    let told = site.refused(&["create", "--host", "f.test"]);
-    assert!(told.contains("host_taken") && told.contains("tnl_file"), "{told}");
+    let message = site.refused(&["create", "--host", "f.test"]);
+    assert!(message.contains("host_taken") && message.contains("tnl_file"), "{message}");
     let made = site.create(&["--host", "a.test"]);
     let _stored = site.connect("a.test", &made.token.tunnel_token);
     let ca = site.data_dir().join("ca.pem");
@@ -201,15 +201,15 @@ fn a_tunnel_gets_other_hosts_while_its_connector_is_linked() {
     let id = &made.tunnel.id;
     let _connector = site.connect("*.t.test", &made.token.tunnel_token);
     assert_eq!(site.call("x.t.test", "echo").0, 421);
-    let told = site.update(id, &["--host", "x.t.test", "--name", "another"]);
-    let tunnel = &told.tunnel;
+    let message = site.update(id, &["--host", "x.t.test", "--name", "another"]);
+    let tunnel = &message.tunnel;
     assert_eq!((&tunnel.hosts[..], tunnel.display_name.as_deref()), (&["x.t.test".to_owned()][..], Some("another")));
     assert_eq!((site.call("x.t.test", "echo").0, site.call("a.test", "echo").0), (200, 421));
     // What it gave up another may have; what it has nobody.
     let other = site.create(&["--host", "a.test"]);
     assert_eq!(site.call("a.test", "echo").0, 503);
-    let told = site.refused(&["update", &other.tunnel.id, "--host", "a.test", "--host", "x.t.test"]);
-    assert!(told.contains("host_taken") && told.contains(id), "{told}");
+    let message = site.refused(&["update", &other.tunnel.id, "--host", "a.test", "--host", "x.t.test"]);
+    assert!(message.contains("host_taken") && message.contains(id), "{message}");
     assert_eq!(site.call("x.t.test", "echo").0, 200);
 }
 
@@ -259,15 +259,18 @@ async fn the_status_of_both_sides_tells_of_certificates_clocks_and_trouble() {
     assert_eq!((&*certificate.of, certificate.renewal_due), ("connectors", false), "{edge:#?}");
     assert_eq!(certificate.names, ["localhost", "127.0.0.1"]);
     assert!(certificate.expires_in_s > 0 && edge.edges.is_empty(), "{edge:#?}");
-    let told = status(&admin).await.edges.remove(0).of;
-    let (left, renewal) = (told.expires_in_s.unwrap(), told.renews_in_s.unwrap());
-    assert!((0..left).contains(&renewal) && left <= 86_400, "{told:#?}");
-    assert_eq!((told.standing, &told.edge, &told.trouble), (CertificateState::Certified, &site.connectors, &None));
-    assert!(told.clock_ahead_s.is_some_and(|ahead| ahead.abs() <= 2), "{told:#?}");
+    let answer = status(&admin).await.edges.remove(0).of;
+    let (left, renewal) = (answer.expires_in_s.unwrap(), answer.renews_in_s.unwrap());
+    assert!((0..left).contains(&renewal) && left <= 86_400, "{answer:#?}");
+    assert_eq!(
+        (answer.standing, &answer.edge, &answer.trouble),
+        (CertificateState::Certified, &site.connectors, &None)
+    );
+    assert!(answer.clock_ahead_s.is_some_and(|ahead| ahead.abs() <= 2), "{answer:#?}");
     site.run_tunnel(&["revoke", &made.tunnel.id]);
     connector.event("no_link");
-    let told = status(&admin).await.edges.remove(0).of;
-    assert!(told.trouble.as_ref().unwrap().contains("secret is unknown"), "{told:#?}");
+    let answer = status(&admin).await.edges.remove(0).of;
+    assert!(answer.trouble.as_ref().unwrap().contains("secret is unknown"), "{answer:#?}");
 }
 
 #[test]
@@ -290,18 +293,18 @@ fn the_doctor_enrols_as_the_connector_does_and_tells_how_that_went() {
         write("tunnel.token", token);
         let done = site.run(&["doctor", "--json", "--config", text_of(&config)]);
         let findings: Value = serde_json::from_slice(&done.stdout).unwrap();
-        let told = |check: &str| {
+        let finding = |check: &str| {
             let all = findings["findings"].as_array().unwrap().iter().filter(|finding| finding["check"] == check);
             all.map(|finding| (finding["verdict"].clone(), finding["found"].to_string())).collect::<Vec<_>>()
         };
-        ["edge.certificate", "edge.enrolment", "edge.link", "edge.clock"].map(told)
+        ["edge.certificate", "edge.enrolment", "edge.link", "edge.clock"].map(finding)
     };
     let token = &made.token.tunnel_token;
     let findings = examined(token);
-    for (told, words) in
+    for (finding, words) in
         findings.iter().zip(["days left", "issues certificates", "accepts this connector", "the clock of"])
     {
-        assert!(matches!(&told[..], [(verdict, found)] if verdict == "ok" && found.contains(words)), "{findings:?}");
+        assert!(matches!(&finding[..], [(verdict, found)] if verdict == "ok" && found.contains(words)), "{findings:?}");
     }
     site.run_tunnel(&["revoke", &made.tunnel.id]);
     let [certificate, enrolment, link, clock] = examined(token);
@@ -339,8 +342,8 @@ fn strangers_at_the_connectors_port_get_one_line_a_minute() {
     edge.signal("TERM");
     assert_eq!(edge.ended(), Some(0));
     let lines = log.join().unwrap();
-    let told = lines.iter().filter(|line| line.contains("link setup failed")).count();
-    assert_eq!(told, 1, "{lines:#?}");
+    let logged = lines.iter().filter(|line| line.contains("link setup failed")).count();
+    assert_eq!(logged, 1, "{lines:#?}");
 }
 
 #[test]
@@ -402,8 +405,8 @@ fn another_admin_token_acts_without_a_restart() {
     edge.signal("HUP");
     edge.event("reloaded");
     site.list(&[]);
-    let told = site.refused(&["list", "--admin-token-file", text_of(&old)]);
-    assert!(told.contains("unauthorized"), "{told}");
+    let message = site.refused(&["list", "--admin-token-file", text_of(&old)]);
+    assert!(message.contains("unauthorized"), "{message}");
 }
 
 #[test]
@@ -450,8 +453,8 @@ fn certificates_and_provisioning_keys_are_managed_from_the_command_line() {
     assert_eq!(first.fingerprint.len(), 64);
     site.run_tunnel(&["cert", "add", id, text_of(&certificate(2))]);
     let third = certificate(3);
-    let told = site.refused(&["cert", "add", id, text_of(&third)]);
-    assert!(told.contains("certificate_slots_taken"), "{told}");
+    let message = site.refused(&["cert", "add", id, text_of(&third)]);
+    assert!(message.contains("certificate_slots_taken"), "{message}");
     site.run_tunnel(&["cert", "archive", id, &first.id]);
     site.run_tunnel(&["cert", "add", id, text_of(&third)]);
     let certificates =
@@ -461,8 +464,8 @@ fn certificates_and_provisioning_keys_are_managed_from_the_command_line() {
     let created = site.create_key(&["--uses", "2", "--template", "web-*", "--host", "{name}.f.test", "--life", "1h"]);
     let id = &created.key.id;
     assert!(created.secret.starts_with("adpk_"));
-    let told = site.refused(&["key", "create", "--uses", "2", "--host", "same.test"]);
-    assert!(told.contains("{name}"), "{told}");
+    let message = site.refused(&["key", "create", "--uses", "2", "--host", "same.test"]);
+    assert!(message.contains("{name}"), "{message}");
     // By key: the type has no secret, and what is printed must have none either.
     let revoked: Value = site.tunnel(&["key", "revoke", id]);
     assert_eq!((&revoked["good"], revoked["secret"].is_null()), (&json!(false), true));
@@ -513,16 +516,22 @@ fn a_host_below_anothers_wildcard_is_warned_of_and_no_provisioning_key_gets_one(
     assert!(wide.warnings.is_empty());
     // Whoever has the admin token may mean it.
     let below = site.create(&["--host", "a.f.test"]);
-    let told = &below.warnings[0];
-    assert!(told.contains("a.f.test") && told.contains("*.f.test") && told.contains(&wide.tunnel.id), "{told}");
+    let message = &below.warnings[0];
+    assert!(
+        message.contains("a.f.test") && message.contains("*.f.test") && message.contains(&wide.tunnel.id),
+        "{message}"
+    );
     let shown = site.run(&["tunnel", "create", "--host", "b.f.test"]);
     let shown = String::from_utf8(shown.stdout).unwrap();
     assert!(shown.contains("warning      calls for b.f.test"), "{shown}");
     // Nor does a wildcard come silently over what is there.
     let other = site.create(&["--host", "c.g.test"]);
     let over = site.update(&below.tunnel.id, &["--host", "*.g.test"]);
-    let told = &over.warnings[0];
-    assert!(told.contains("c.g.test") && told.contains("*.g.test") && told.contains(&other.tunnel.id), "{told}");
+    let message = &over.warnings[0];
+    assert!(
+        message.contains("c.g.test") && message.contains("*.g.test") && message.contains(&other.tunnel.id),
+        "{message}"
+    );
     assert!(site.update(&below.tunnel.id, &["--name", "x"]).warnings.is_empty());
 
     // A host with a provisioning key did not come by anybody's leave: it takes no calls that are another's.
@@ -548,8 +557,8 @@ fn a_host_below_anothers_wildcard_is_warned_of_and_no_provisioning_key_gets_one(
     site.configure(&format!("[[tunnel]]\nid = 'tnl_c'\nsecret_file = '{file}'\nhosts = ['*.i.test']\n"));
     site.run_edge("auto");
     refused(&site, "{name}.i.test");
-    let told = site.create(&["--host", "a.i.test"]);
-    assert!(told.warnings[0].contains("tnl_c"), "{:?}", told.warnings);
+    let message = site.create(&["--host", "a.i.test"]);
+    assert!(message.warnings[0].contains("tnl_c"), "{:?}", message.warnings);
 }
 
 /// What `adit edge` says when it cannot start over a directory.

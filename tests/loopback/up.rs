@@ -32,8 +32,8 @@ const ADMIN_PATHS: [&str; 8] =
 #[test]
 fn two_hundred_calls_go_through_and_their_time_is_taken_apart() {
     let out = command(&["up", "--once", "--json"]).output().unwrap();
-    let told = String::from_utf8_lossy(&out.stderr);
-    assert_eq!(out.status.code(), Some(0), "{told}");
+    let stderr = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(0), "{stderr}");
     let object: Value = serde_json::from_slice(&out.stdout).unwrap();
     assert_eq!((&object["calls"], &object["failed"]), (&Value::from(200), &Value::from(0)));
     assert!(["uring", "epoll"].contains(&object["driver"].as_str().unwrap()));
@@ -70,8 +70,8 @@ fn each_exit_code_of_the_table_is_used() {
         assert_eq!(out.status.code(), Some(i32::from(code)), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
     }
     let out = command(&["calls", "--admin", "http://127.0.0.1:1"]).output().unwrap();
-    let told = String::from_utf8_lossy(&out.stderr);
-    assert!(told.ends_with("more in docs/OPERATING.md#when-something-is-wrong\n"), "{told}");
+    let stderr = String::from_utf8_lossy(&out.stderr);
+    assert!(stderr.ends_with("more in docs/OPERATING.md#when-something-is-wrong\n"), "{stderr}");
 }
 
 #[test]
@@ -87,9 +87,9 @@ fn an_address_in_use_is_reported_with_its_flag() {
     let address = taken.local_addr().unwrap().to_string();
     for flag in ["--listen", "--admin"] {
         let out = command(&["up", "--once", flag, &address]).output().unwrap();
-        let told = String::from_utf8_lossy(&out.stderr);
-        assert_eq!(out.status.code(), Some(1), "{told}");
-        assert!(told.contains(&address) && told.contains(flag), "{told}");
+        let stderr = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains(&address) && stderr.contains(flag), "{stderr}");
     }
 }
 
@@ -99,11 +99,11 @@ fn a_wrong_configuration_ends_with_code_2_and_every_fault() {
     let path = dir.path().join("adit.toml");
     std::fs::write(&path, "[edge]\nagents_listn = \"127.0.0.1:0\"\ndrain_timeout_ms = \"soon\"\n").unwrap();
     let out = command(&["edge", "--config", path.to_str().unwrap()]).output().unwrap();
-    let told = String::from_utf8(out.stderr).unwrap();
-    assert_eq!(out.status.code(), Some(2), "{told}");
-    assert!(told.contains("adit.toml:2: edge.agents_listn: unknown key, did you mean"), "{told}");
-    assert!(told.contains("adit.toml:3: edge.drain_timeout_ms: "), "{told}");
-    assert!(told.contains("tunnel: missing"), "{told}");
+    let stderr = String::from_utf8(out.stderr).unwrap();
+    assert_eq!(out.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("adit.toml:2: edge.agents_listn: unknown key, did you mean"), "{stderr}");
+    assert!(stderr.contains("adit.toml:3: edge.drain_timeout_ms: "), "{stderr}");
+    assert!(stderr.contains("tunnel: missing"), "{stderr}");
     assert_eq!(command(&["connect"]).output().unwrap().status.code(), Some(2));
     assert_eq!(command(&["up", "--host", "not a host"]).output().unwrap().status.code(), Some(2));
 }

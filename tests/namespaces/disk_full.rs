@@ -24,7 +24,7 @@ pub(crate) fn a_change_is_refused_and_nothing_is_lost() -> Result<(), String> {
     fill(&ballast);
     // What was written before may leave room for some more.
     let mut made = 1;
-    let told = loop {
+    let message = loop {
         let host = format!("h{made}.test");
         let done = site.run(&["tunnel", "create", "--host", &host]);
         if !done.status.success() {
@@ -33,12 +33,12 @@ pub(crate) fn a_change_is_refused_and_nothing_is_lost() -> Result<(), String> {
         made += 1;
         assert!(made < 1_000, "the disk does not fill up");
     };
-    assert!(told.contains("store_full") && told.contains("free some space"), "{told}");
+    assert!(message.contains("store_full") && message.contains("free some space"), "{message}");
     assert_eq!(site.call("first.test", "echo").0, 200, "calls need no disk");
     // What has to be done in a hurry is refused as clearly, and not half done.
-    let told = site.run(&["tunnel", "revoke", &first.tunnel.id]);
-    if !told.status.success() {
-        assert!(space::text(&told).contains("store_full"), "{}", space::text(&told));
+    let message = site.run(&["tunnel", "revoke", &first.tunnel.id]);
+    if !message.status.success() {
+        assert!(space::text(&message).contains("store_full"), "{}", space::text(&message));
         assert_eq!(site.call("first.test", "echo").0, 200);
     }
     let count = |site: &Site| site.list(&[]).len();
@@ -73,20 +73,20 @@ pub(crate) fn calls_are_refused_while_their_log_has_no_room() -> Result<(), Stri
     let mut answered = vec!["before".to_owned()];
     let refused = loop {
         let tool = format!("t{}", answered.len());
-        let (status, told) = site.call("first.test", &tool);
+        let (status, reply) = site.call("first.test", &tool);
         if status != 200 {
-            assert_eq!(status, 503, "{told}");
-            break told;
+            assert_eq!(status, 503, "{reply}");
+            break reply;
         }
         answered.push(tool);
         assert!(answered.len() < 100_000, "the disk does not fill up");
     };
     // The tool has run, and its answer is withheld.
     assert_eq!(refused["error"]["data"]["reason"], "unrecorded", "{refused}");
-    let (status, told) = site.call("first.test", "later");
-    assert_eq!((status, &told["error"]["data"]["reason"]), (503, &json!("audit_unavailable")), "{told}");
-    let told = site.refused(&["create", "--host", "second.test"]);
-    assert!(told.contains("audit_unavailable"), "{told}");
+    let (status, reply) = site.call("first.test", "later");
+    assert_eq!((status, &reply["error"]["data"]["reason"]), (503, &json!("audit_unavailable")), "{reply}");
+    let reply = site.refused(&["create", "--host", "second.test"]);
+    assert!(reply.contains("audit_unavailable"), "{reply}");
     // There is room again: nobody has to restart anything.
     fs::remove_file(&ballast).unwrap();
     while site.call("first.test", "after").0 != 200 {}

@@ -100,9 +100,9 @@ fn main() -> ExitCode {
                 passed += 1;
                 println!("test {name} ... ok");
             }
-            Ended::Badly(said) => {
+            Ended::Badly(output) => {
                 failed += 1;
-                println!("test {name} ... FAILED\n\n{said}");
+                println!("test {name} ... FAILED\n\n{output}");
             }
             Ended::NotRun(why) => {
                 ignored += 1;

@@ -45,14 +45,14 @@ pub(crate) fn run(test: &str) -> Ended {
     let mut again = Command::new("unshare");
     again.args(flags).arg("--").arg(own).env(INSIDE, test).env("PATH", admin_path());
     let done = again.output().expect("unshare was there before");
-    let said = text(&done);
+    let stated = text(&done);
     match done.status.code() {
         Some(0) => Ended::Well,
         Some(code) if code == i32::from(NOT_RUN) => {
-            let why = said.lines().find_map(|line| line.strip_prefix(REASON));
+            let why = stated.lines().find_map(|line| line.strip_prefix(REASON));
             Ended::NotRun(why.unwrap_or("it does not say why").to_owned())
         }
-        _ => Ended::Badly(said),
+        _ => Ended::Badly(stated),
     }
 }
 

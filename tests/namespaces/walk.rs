@@ -86,9 +86,9 @@ impl Shell<'_> {
 }
 
 /// What stands behind a name at the beginning of a line.
-fn word_after(told: &str, name: &str) -> String {
-    let line = told.lines().find_map(|line| line.strip_prefix(name));
-    line.unwrap_or_else(|| panic!("no {name}in {told}")).trim().to_owned()
+fn word_after(message: &str, name: &str) -> String {
+    let line = message.lines().find_map(|line| line.strip_prefix(name));
+    line.unwrap_or_else(|| panic!("no {name}in {message}")).trim().to_owned()
 }
 
 /// The status of a tool call by an agent on the edge's host.

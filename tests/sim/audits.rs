@@ -27,13 +27,13 @@ fn bed() -> (Bed, AuditLog, AuditEntries) {
 /// A call to this path, on a connection of its own, and what its agent has got so far.
 fn call(bed: &Bed, path: &str) -> Rc<RefCell<Vec<u8>>> {
     let got = Rc::<RefCell<Vec<u8>>>::default();
-    let (told, core, len) = (Rc::clone(&got), bed.agents.clone(), CALL.len());
+    let (shared, core, len) = (Rc::clone(&got), bed.agents.clone(), CALL.len());
     let request = format!("POST {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {len}\r\n\r\n{CALL}");
     bed.agents.spawn(async move {
         let socket = connect(&core).await;
         send(&socket, request.as_bytes()).await.expect("the edge is there");
         while let Ok(Some(lease)) = socket.recv().await {
-            told.borrow_mut().extend_from_slice(&lease);
+            shared.borrow_mut().extend_from_slice(&lease);
         }
     });
     got

@@ -79,9 +79,9 @@ impl Bed {
         let mut sim = Simulation::new(SimNet::new(1, faults));
         let (agents, _) = add_core(&mut sim, AGENTS, 0, 64 << 20);
         let (edge_core, _) = add_core(&mut sim, EDGE, 0, 64 << 20);
-        let (told, _) = mailbox(64);
+        let (events_sender, _) = mailbox(64);
         let settings = edge(roles::edge_settings(mux::Settings::default()));
-        let edge = Edge::new(settings, roles::edge_tables(), 1, 1, &told);
+        let edge = Edge::new(settings, roles::edge_tables(), 1, 1, &events_sender);
         edge_core.spawn(Arc::clone(&edge).run(edge_core.clone()));
         let upstream = Rc::<Upstream>::default();
         let (connector, connector_member) = start_connector(&mut sim, sends_timeout);
@@ -135,13 +135,13 @@ impl Bed {
     /// A POST with these fields, whose body is sent in two parts with a `pause` between them.
     fn post(&self, called: Called, what: &str, fields: &str, body: String, pause: Duration) -> Rc<RefCell<Called>> {
         let (core, called) = (self.agents.clone(), Rc::new(RefCell::new(called)));
-        let told = Rc::clone(&called);
+        let shared = Rc::clone(&called);
         let head = format!("POST /{what} HTTP/1.1\r\nHost: {HOST}\r\n{fields}Content-Length: {}\r\n\r\n", body.len());
         self.agents.spawn(async move {
             let mut answer = String::new();
             let result = async {
                 let socket = core.connect(&Address::Tcp(AGENTS_AT), SocketOptions::default()).await.unwrap();
-                told.borrow_mut().began = core.turn_time();
+                shared.borrow_mut().began = core.turn_time();
                 let (first, rest) = body.split_at(body.len() / 2);
                 let sending = async {
                     send(&socket, format!("{head}{first}").as_bytes()).await?;
@@ -163,7 +163,7 @@ impl Bed {
             if result.is_err() {
                 answer.push_str(" broken");
             }
-            told.borrow_mut().ended = Some((core.turn_time(), answer));
+            shared.borrow_mut().ended = Some((core.turn_time(), answer));
         });
         called
     }
@@ -201,10 +201,10 @@ pub(crate) fn is_whole(answer: &str) -> bool {
 
 fn start_connector(sim: &mut Simulation, sends_timeout: bool) -> (Arc<Connector>, MemberId) {
     let (core, member) = add_core(sim, CONNECTOR, 0, 64 << 20);
-    let (told, _) = mailbox(4096);
+    let (events_sender, _) = mailbox(4096);
     let settings = roles::connector_settings(mux::Settings::default());
     let tables = connector_tables_with(|route| route.sends_timeout = sends_timeout);
-    let connector = Connector::new(settings, tables, 1, 2, &told);
+    let connector = Connector::new(settings, tables, 1, 2, &events_sender);
     let resolver = Resolver::Table(Rc::new(|_, _| Vec::new()));
     core.spawn(Arc::clone(&connector).run(core.clone(), resolver));
     (connector, member)
@@ -406,7 +406,7 @@ fn an_upstream_sees_the_cancellation_within_10_ms_of_a_learned_deadline() {
 
 #[test]
 fn an_upstream_gets_the_remaining_time_where_its_route_asks_for_it() {
-    for (sends, told) in [(false, "2000ms"), (true, "")] {
+    for (sends, expected) in [(false, "2000ms"), (true, "")] {
         let mut bed = Bed::start(sends, |settings| settings);
         let call = bed.call(1, "answer/10", 2 * SECOND, true);
         bed.pass(SECOND);
@@ -417,7 +417,7 @@ fn an_upstream_gets_the_remaining_time_where_its_route_asks_for_it() {
             let ms: u64 = seen.strip_suffix("ms").unwrap().parse().unwrap();
             assert!((1_835..=1_840).contains(&ms), "{seen}");
         } else {
-            assert_eq!(seen, told, "what the caller says is passed on");
+            assert_eq!(seen, expected, "what the caller says is passed on");
         }
     }
 }

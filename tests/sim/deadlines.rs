@@ -169,13 +169,13 @@ fn a_stream_of_events_that_answers_no_call_has_no_deadline() {
     let mut bed = bed(GuardMode::Enforce);
     teach(&mut bed, 1_000);
     let (core, ended) = (bed.agents.clone(), Rc::<RefCell<Option<String>>>::default());
-    let told = Rc::clone(&ended);
+    let shared = Rc::clone(&ended);
     bed.agents.spawn(async move {
         let socket = connect(&core).await;
         let head = format!("GET /events HTTP/1.1\r\nHost: {HOST}\r\nAccept: text/event-stream\r\n\r\n");
         send(&socket, head.as_bytes()).await.unwrap();
         while let Ok(Some(_)) = socket.recv().await {}
-        *told.borrow_mut() = Some("ended".to_owned());
+        *shared.borrow_mut() = Some("ended".to_owned());
     });
     bed.pass(600 * SECOND);
     assert_eq!(*ended.borrow(), None);
@@ -263,7 +263,7 @@ fn errors_say_how_long_such_calls_usually_take_and_in_which_phase_the_call_was()
     // The rest of its body does not come.
     let (core, body) = (bed.agents.clone(), body_of("search"));
     let answer = Answer::default();
-    let told = Rc::clone(&answer);
+    let shared = Rc::clone(&answer);
     bed.agents.spawn(async move {
         let socket = connect(&core).await;
         let head = format!(
@@ -272,7 +272,7 @@ fn errors_say_how_long_such_calls_usually_take_and_in_which_phase_the_call_was()
         );
         send(&socket, head.as_bytes()).await.unwrap();
         while let Ok(Some(lease)) = socket.recv().await {
-            told.borrow_mut().0.push_str(&String::from_utf8_lossy(&lease));
+            shared.borrow_mut().0.push_str(&String::from_utf8_lossy(&lease));
         }
     });
     bed.pass(3 * SECOND);

@@ -51,14 +51,14 @@ impl Bed {
         let [(upstream, _), (agents, _), (edge_core, _)] =
             [UPSTREAM, AGENTS, EDGE].map(|host| add_core(&mut sim, host, 0, MEMORY));
         serve(&upstream);
-        let (told, edge_events) = mailbox(64);
+        let (events_sender, edge_events) = mailbox(64);
         let settings = EdgeSettings {
             drain_timeout: DRAIN_TIMEOUT,
             offline_wait: OFFLINE_WAIT,
             restart_wait: RESTART_WAIT,
             ..roles::edge_settings(mux::Settings::default())
         };
-        let edge = Edge::new(settings, roles::edge_tables(), 1, 1, &told);
+        let edge = Edge::new(settings, roles::edge_tables(), 1, 1, &events_sender);
         edge_core.spawn(Arc::clone(&edge).run(edge_core.clone()));
         let (connector, connector_events) = start_connector(&mut sim, 2);
         let mut bed = Bed { sim, edge, edge_events, connector, connector_events, agents };
@@ -78,14 +78,14 @@ impl Bed {
     /// An agent that makes one request, and listens until its connection ends, or `until` comes.
     fn agent(&self, request: &str, until: &'static str) -> Rc<RefCell<Heard>> {
         let (core, heard) = (self.agents.clone(), Rc::<RefCell<Heard>>::default());
-        let (told, request) =
+        let (shared, request) =
             (Rc::clone(&heard), format!("{request} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 0\r\n\r\n"));
         self.agents.spawn(async move {
             let socket =
                 core.connect(&Address::Tcp(AGENTS_AT), SocketOptions::default()).await.expect("the edge listens");
             send(&socket, request.as_bytes()).await.expect("the edge is there");
             while let Ok(received) = socket.recv().await {
-                let mut heard = told.borrow_mut();
+                let mut heard = shared.borrow_mut();
                 let Some(lease) = received else {
                     heard.has_ended = true;
                     break;
@@ -129,10 +129,10 @@ impl Bed {
 
 fn start_connector(sim: &mut Simulation, instance: u64) -> (Arc<Connector>, MailReceiver<ConnectorEvent>) {
     let (core, _) = add_core(sim, CONNECTOR, 0, MEMORY);
-    let (told, events) = mailbox(4096);
+    let (events_sender, events) = mailbox(4096);
     let settings =
         ConnectorSettings { drain_timeout: DRAIN_TIMEOUT, ..roles::connector_settings(mux::Settings::default()) };
-    let connector = Connector::new(settings, roles::connector_tables(), 1, instance, &told);
+    let connector = Connector::new(settings, roles::connector_tables(), 1, instance, &events_sender);
     core.spawn(Arc::clone(&connector).run(core.clone(), Resolver::Table(Rc::new(|_, _| Vec::new()))));
     (connector, events)
 }

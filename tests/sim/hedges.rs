@@ -81,8 +81,8 @@ fn a_hedged_call_is_answered_by_the_faster_server_and_cancelled_at_the_slower() 
         assert_eq!((seen[slow].len(), seen[1 - slow].len()), (1, 2), "seed {seed}: one of the calls was sent twice");
         let answered = seen[1 - slow].iter().filter_map(|seen| seen.ended).max().expect("both are answered");
         let given_up = seen[slow].remove(0);
-        let told = given_up.ended.expect("it was given up") - answered;
-        assert!(!given_up.is_answered && told < 10 * MS, "seed {seed}: {told:?} after the answer");
+        let given_up_after = given_up.ended.expect("it was given up") - answered;
+        assert!(!given_up.is_answered && given_up_after < 10 * MS, "seed {seed}: {given_up_after:?} after the answer");
         assert_eq!(bed.hedges(), (1, 1, 0), "seed {seed}");
         // Both tries are counted where they went, and the call once.
         assert_eq!(bed.usage(), 3 * 50 + 2 + 1, "seed {seed}");
@@ -275,9 +275,9 @@ fn the_losing_server_is_cancelled_when_the_race_is_decided() {
 fn learned_annotations_end_with_a_list_changed_notification() {
     let mut bed = bed(5, PLACE, hedging(), 2);
     bed.servers.iter().for_each(|server| server.tools.answers.set(Answers::Notifies("tools/list_changed", MS)));
-    let told = events(&bed);
+    let message = events(&bed);
     bed.pass(SECOND);
-    assert!(told.take().is_some_and(|(text, _)| text.contains(RESULT)));
+    assert!(message.take().is_some_and(|(text, _)| text.contains(RESULT)));
     let mut hedges_of_slow = || {
         let before = bed.hedges().0;
         bed.servers.iter().for_each(|server| server.tools.answers.set(Answers::With(200, SECOND)));

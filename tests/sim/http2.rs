@@ -55,7 +55,7 @@ pub(crate) fn agent_that_pauses(
 ) -> Rc<RefCell<Vec<Came>>> {
     let begin = begin(window);
     let (core, came) = (bed.agents.clone(), Rc::<RefCell<Vec<Came>>>::default());
-    let told = Rc::clone(&came);
+    let shared = Rc::clone(&came);
     bed.agents.spawn(async move {
         let socket = Rc::new(connect(&core).await);
         let sending = Rc::clone(&socket);
@@ -72,14 +72,14 @@ pub(crate) fn agent_that_pauses(
             received.extend_from_slice(&lease);
             while let Some(frame) = Frame::take(&mut received) {
                 match frame.kind {
-                    HEADERS => told.borrow_mut().push(Came::Head(frame.stream)),
-                    RST_STREAM => told.borrow_mut().push(Came::Reset(frame.stream, frame.code())),
-                    GOAWAY => told.borrow_mut().push(Came::Goaway(frame.code())),
+                    HEADERS => shared.borrow_mut().push(Came::Head(frame.stream)),
+                    RST_STREAM => shared.borrow_mut().push(Came::Reset(frame.stream, frame.code())),
+                    GOAWAY => shared.borrow_mut().push(Came::Goaway(frame.code())),
                     _ => {}
                 }
             }
         }
-        told.borrow_mut().push(Came::Closed);
+        shared.borrow_mut().push(Came::Closed);
     });
     came
 }
@@ -288,7 +288,7 @@ fn a_small_answer_does_not_wait_for_its_turn_behind_large_ones() {
     let mut begin = [begin(1 << 30), frame(WINDOW_UPDATE, 0, 0, &(1_u32 << 30).to_be_bytes())].concat();
     (0..BULK).for_each(|nth| begin.extend(get(2 * nth + 1, "/1000000")));
     let (core, came) = (bed.agents.clone(), Rc::<RefCell<Option<usize>>>::default());
-    let told = Rc::clone(&came);
+    let shared = Rc::clone(&came);
     bed.agents.spawn(async move {
         let socket = Rc::new(connect(&core).await);
         send(&socket, &begin).await.unwrap();
@@ -299,7 +299,7 @@ fn a_small_answer_does_not_wait_for_its_turn_behind_large_ones() {
             core.sleep(Duration::from_millis(5)).await;
             while let Some(frame) = Frame::take(&mut received) {
                 if frame.kind == DATA && frame.stream == SMALL {
-                    told.borrow_mut().get_or_insert(of_others - asked_at.unwrap());
+                    shared.borrow_mut().get_or_insert(of_others - asked_at.unwrap());
                 }
                 of_others += frame.payload.len();
             }

@@ -70,7 +70,7 @@ fn call(bed: &Bed, version: Version, body: &[u8], pieces: &[&[u8]]) -> Box<dyn F
 fn http1<'a>(bed: &Bed, pieces: impl Iterator<Item = &'a [u8]>) -> Rc<RefCell<String>> {
     let pieces: Vec<Vec<u8>> = pieces.map(<[u8]>::to_vec).collect();
     let (core, answer) = (bed.agents.clone(), Rc::<RefCell<String>>::default());
-    let told = Rc::clone(&answer);
+    let shared = Rc::clone(&answer);
     bed.agents.spawn(async move {
         let socket = Rc::new(connect(&core).await);
         let sending = Rc::clone(&socket);
@@ -83,7 +83,7 @@ fn http1<'a>(bed: &Bed, pieces: impl Iterator<Item = &'a [u8]>) -> Rc<RefCell<St
             sending.core().sleep(Duration::from_secs(60)).await;
         });
         while let Ok(Some(lease)) = socket.recv().await {
-            told.borrow_mut().push_str(&String::from_utf8_lossy(&lease));
+            shared.borrow_mut().push_str(&String::from_utf8_lossy(&lease));
         }
     });
     answer

@@ -90,16 +90,16 @@ fn send_on(core: &Core, request: String) -> Answer {
 /// The same, by this door.
 fn send_through(door: &Door, core: &Core, request: String) -> Answer {
     let answer = Answer::default();
-    let (told, of, door) = (Rc::clone(&answer), core.clone(), door.clone());
+    let (shared, of, door) = (Rc::clone(&answer), core.clone(), door.clone());
     core.spawn(async move {
         let socket = door.connect(&of).await.expect("the handshake is made");
         let began = of.turn_time();
         send_bytes(&socket, of.pool(), request.as_bytes()).await.expect("the edge is there");
         while let Ok(Some(lease)) = socket.recv().await {
-            let mut told = told.borrow_mut();
-            told.text.push_str(&String::from_utf8_lossy(&lease));
-            told.after.get_or_insert(of.turn_time() - began);
-            if told.text.ends_with('}') {
+            let mut shared = shared.borrow_mut();
+            shared.text.push_str(&String::from_utf8_lossy(&lease));
+            shared.after.get_or_insert(of.turn_time() - began);
+            if shared.text.ends_with('}') {
                 return;
             }
         }
@@ -460,8 +460,8 @@ fn bytes_sent_while_a_call_is_queued_are_not_lost() {
     bed.pass(SECOND);
     let held = call(&bed, 500 * MS);
     bed.pass(50 * MS);
-    let (core, told) = (bed.agents.clone(), Rc::<RefCell<String>>::default());
-    let answers = Rc::clone(&told);
+    let (core, answer_text) = (bed.agents.clone(), Rc::<RefCell<String>>::default());
+    let answers = Rc::clone(&answer_text);
     bed.agents.spawn(async move {
         let socket = connect(&core).await;
         // More than one buffer holds.
@@ -477,7 +477,7 @@ fn bytes_sent_while_a_call_is_queued_are_not_lost() {
         };
         let receiving = async {
             while let Ok(Some(lease)) = socket.recv().await {
-                told.borrow_mut().push_str(&String::from_utf8_lossy(&lease));
+                answer_text.borrow_mut().push_str(&String::from_utf8_lossy(&lease));
             }
         };
         future::or(receiving, sending).await;
@@ -497,12 +497,12 @@ fn a_claimed_subscription_of_an_older_era_is_limited_like_any_call() {
     let held = call(&bed, 500 * MS);
     bed.pass(50 * MS);
     let len = CALL.len();
-    let said = ["", "MCP-Protocol-Version: 2025-11-25\r\n"].map(|version| {
+    let text = ["", "MCP-Protocol-Version: 2025-11-25\r\n"].map(|version| {
         let fields = format!("Host: {HOST}\r\n{version}Mcp-Method: subscriptions/listen\r\nContent-Length: {len}");
         send_on(&bed.agents, format!("POST /status/{len}/200 HTTP/1.1\r\n{fields}\r\n\r\n{CALL}"))
     });
     bed.pass(50 * MS);
-    assert_eq!((said.each_ref().map(status_of), limit_of(&bed, "route").waiting), ([0; 2], 2));
+    assert_eq!((text.each_ref().map(status_of), limit_of(&bed, "route").waiting), ([0; 2], 2));
     bed.pass(2 * SECOND);
-    assert_eq!((said.each_ref().map(status_of), status_of(&held)), ([200; 2], 200));
+    assert_eq!((text.each_ref().map(status_of), status_of(&held)), ([200; 2], 200));
 }

@@ -389,9 +389,9 @@ fn an_agent_whose_tls_ends_in_the_connector_stays_with_one_and_learns_from_the_o
             }
         }
         bed.pass(SECOND / 100);
-        let told = call(&bed, &session);
+        let reply = call(&bed, &session);
         bed.pass(SECOND);
-        let answer = told.take().expect("it does not wait");
+        let answer = reply.take().expect("it does not wait");
         assert_eq!((answer.status, &*answer.server), (404, SERVERS[1 - owner]), "{what}");
         // Once the first one is back, so are its sessions.
         match fate {

@@ -81,16 +81,16 @@ impl Bed {
         let (edge_core, _) = add_core(&mut sim, EDGE, 0, 8 << 20);
         let connector_core = add_core(&mut sim, CONNECTOR, 0, 8 << 20);
         serve(&upstream);
-        let (told, edge_events) = mailbox(64);
+        let (events_sender, edge_events) = mailbox(64);
         let settings = EdgeSettings { drain_timeout: DRAIN_TIMEOUT, audit, ..roles::edge_settings(link) };
         assert_eq!(settings.write_timeout, WRITE_TIMEOUT);
         assert_eq!(settings.deadlines.ceiling, FIRST_BYTE_TIMEOUT);
-        let edge = Edge::new(settings, roles::edge_tables(), 1, 1, &told);
+        let edge = Edge::new(settings, roles::edge_tables(), 1, 1, &events_sender);
         edge_core.spawn(Arc::clone(&edge).run(edge_core.clone()));
-        let (told, connector_events) = mailbox(4096);
+        let (events_sender, connector_events) = mailbox(4096);
         let settings =
             adit::connector::ConnectorSettings { drain_timeout: DRAIN_TIMEOUT, ..roles::connector_settings(link) };
-        let connector = Connector::new(settings, roles::connector_tables(), 1, 2, &told);
+        let connector = Connector::new(settings, roles::connector_tables(), 1, 2, &events_sender);
         let nobody = Resolver::Table(Rc::new(|_, _| Vec::new()));
         connector_core.0.spawn(Arc::clone(&connector).run(connector_core.0.clone(), nobody));
         let mut bed = Bed {
@@ -280,10 +280,10 @@ impl Bed {
 
 fn agent_on(core: &Core, path: &str, len: usize, first: Duration, pause: Duration) -> Fate {
     let (fate, task_core, path) = (Fate::default(), core.clone(), path.to_owned());
-    let told = Rc::clone(&fate);
+    let shared = Rc::clone(&fate);
     core.spawn(async move {
         let ended = call(&task_core, &path, len, first, pause).await;
-        told.replace(Some(ended));
+        shared.replace(Some(ended));
     });
     fate
 }
@@ -465,7 +465,7 @@ fn interim_responses_do_not_extend_the_time_to_the_first_byte_of_an_answer() {
 fn the_time_to_the_first_byte_begins_when_the_request_is_sent() {
     let mut bed = Bed::start();
     let (core, answer) = (bed.agents.clone(), Rc::<RefCell<Option<String>>>::default());
-    let told = Rc::clone(&answer);
+    let shared = Rc::clone(&answer);
     bed.agents.spawn(async move {
         let socket = connect(&core).await;
         // The upstream has the whole limit after an upload that takes nearly three times as long.
@@ -477,7 +477,7 @@ fn the_time_to_the_first_byte_begins_when_the_request_is_sent() {
             send(&socket, b"x").await.expect("the edge is there");
         }
         let head = read_head(&socket, &mut Vec::new()).await.expect("it is answered");
-        *told.borrow_mut() = head.lines().next().map(str::to_owned);
+        *shared.borrow_mut() = head.lines().next().map(str::to_owned);
     });
     bed.pass(8 * 40 * SECOND + FIRST_BYTE_TIMEOUT);
     assert_eq!(answer.borrow().as_deref(), Some("HTTP/1.1 200 OK"));
@@ -496,13 +496,13 @@ fn a_route_may_have_a_first_byte_timeout_of_its_own_and_the_answer_names_the_set
     {
         bed.edge.reload(own(limit));
         let (core, answer) = (bed.agents.clone(), Rc::<RefCell<String>>::default());
-        let told = Rc::clone(&answer);
+        let shared = Rc::clone(&answer);
         bed.agents.spawn(async move {
             let socket = connect(&core).await;
             let head = format!("POST /0/900000 HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 0\r\n\r\n");
             send(&socket, head.as_bytes()).await.expect("the edge is there");
             while let Ok(Some(lease)) = socket.recv().await {
-                told.borrow_mut().push_str(&String::from_utf8_lossy(&lease));
+                shared.borrow_mut().push_str(&String::from_utf8_lossy(&lease));
             }
         });
         bed.pass(waits - SECOND);

@@ -32,7 +32,7 @@ pub(crate) fn call_with_body(
     gives_up_after: Option<Duration>,
 ) -> Answer {
     let (core, answer) = (bed.agents.clone(), Answer::default());
-    let (told, len) = (Rc::clone(&answer), body.len());
+    let (shared, len) = (Rc::clone(&answer), body.len());
     let path = what.replace("LENGTH", &len.to_string());
     let head = format!("POST /{path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {len}\r\n{fields}\r\n{body}");
     bed.agents.spawn(async move {
@@ -41,9 +41,9 @@ pub(crate) fn call_with_body(
         send(&socket, head.as_bytes()).await.expect("the edge is there");
         let reading = async {
             while let Ok(Some(lease)) = socket.recv().await {
-                let mut told = told.borrow_mut();
-                told.0.push_str(&String::from_utf8_lossy(&lease));
-                told.1 = (core.turn_time() - began).as_millis();
+                let mut shared = shared.borrow_mut();
+                shared.0.push_str(&String::from_utf8_lossy(&lease));
+                shared.1 = (core.turn_time() - began).as_millis();
             }
         };
         match gives_up_after {

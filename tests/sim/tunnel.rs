@@ -253,10 +253,10 @@ fn the_time_of_a_call_is_split_as_it_was_spent() {
             (Phase::Total, service + 4 * LEG),
         ];
         for (phase, spent) in right {
-            let told = figures.phase(phase).quantile(0.5);
-            let off = told.abs_diff(spent);
+            let measured = figures.phase(phase).quantile(0.5);
+            let off = measured.abs_diff(spent);
             let bound = Duration::from_micros(20).max(spent / 20);
-            assert!(off <= bound, "{service_ms} ms: {} told as {told:?}, was {spent:?}", phase.name());
+            assert!(off <= bound, "{service_ms} ms: {} told as {measured:?}, was {spent:?}", phase.name());
         }
         assert_eq!(figures.clock_disagreements(), 0);
     }
@@ -297,8 +297,8 @@ fn every_call_without_a_connector_is_answered_503() {
         path.start_agents(AGENTS, calls_of, SECOND);
         path.run_calls(10 * MINUTE);
         assert_eq!(path.ledger.faults(), Vec::<String>::new(), "seed {seed}");
-        let told = path.ledger.count(|outcome| *outcome == Outcome::Refused(503));
-        assert_eq!(told, AGENTS * CALLS_EACH, "seed {seed}: {:?}", path.ledger.not_whole());
+        let refused = path.ledger.count(|outcome| *outcome == Outcome::Refused(503));
+        assert_eq!(refused, AGENTS * CALLS_EACH, "seed {seed}: {:?}", path.ledger.not_whole());
         path.pass(MINUTE);
         path.assert_nothing_is_left();
     }

@@ -27,7 +27,7 @@ type Answer = Rc<RefCell<(Vec<u8>, Option<adit::base::Time>)>>;
 /// An agent that sends these pieces, each after a pause, and reads what comes.
 fn agent(bed: &Bed, pieces: Vec<(Duration, Vec<u8>)>) -> Answer {
     let (core, answer) = (bed.agents.clone(), Answer::default());
-    let told = Rc::clone(&answer);
+    let shared = Rc::clone(&answer);
     bed.agents.spawn(async move {
         let socket = core.connect(&Address::Tcp(AGENTS_AT), SocketOptions::default()).await.unwrap();
         let sending = async {
@@ -39,10 +39,10 @@ fn agent(bed: &Bed, pieces: Vec<(Duration, Vec<u8>)>) -> Answer {
         };
         let receiving = async {
             while let Ok(Some(lease)) = socket.recv().await {
-                let mut told = told.borrow_mut();
-                told.0.extend_from_slice(&lease);
-                if told.1.is_none() && is_whole(&String::from_utf8_lossy(&told.0)) {
-                    told.1 = Some(core.turn_time());
+                let mut shared = shared.borrow_mut();
+                shared.0.extend_from_slice(&lease);
+                if shared.1.is_none() && is_whole(&String::from_utf8_lossy(&shared.0)) {
+                    shared.1 = Some(core.turn_time());
                 }
             }
         };
@@ -155,11 +155,14 @@ fn a_resealed_call_whose_inner_session_is_not_made_in_its_callers_time_is_answer
     let began = bed.sim.net().now();
     let late = agent(&bed, vec![(Duration::ZERO, call(2, 500 * MS, 0).into_bytes())]);
     bed.pass(2 * SECOND);
-    let told = text(&late);
-    assert!(told.starts_with("HTTP/1.1 504 ") && told.contains(UNSENT) && told.contains(r#""id":2"#), "{told}");
+    let message = text(&late);
     assert!(
-        told.contains(r#""reason":"caller_timeout_unsent""#) && told.contains(r#""may_have_acted":false"#),
-        "{told}"
+        message.starts_with("HTTP/1.1 504 ") && message.contains(UNSENT) && message.contains(r#""id":2"#),
+        "{message}"
+    );
+    assert!(
+        message.contains(r#""reason":"caller_timeout_unsent""#) && message.contains(r#""may_have_acted":false"#),
+        "{message}"
     );
     let took = late.borrow().1.expect("it is answered") - began;
     // Its time begins once it has connected.

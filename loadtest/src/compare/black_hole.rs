@@ -31,8 +31,8 @@ pub(crate) enum CutError {
     Unnamed(io::Error),
     #[error("{program} cannot be run: {source}; install {package}")]
     Missing { program: String, package: &'static str, source: io::Error },
-    #[error("{command}: {said}")]
-    Failed { command: String, said: String },
+    #[error("{command}: {message}")]
+    Failed { command: String, message: String },
 }
 
 /// A path that stays cut until this is dropped.
@@ -116,6 +116,6 @@ fn run(program: &str, args: &[&str], package: &'static str) -> Result<(), CutErr
     if done.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&done.stderr).lines().next().unwrap_or_default().to_owned();
-    Err(CutError::Failed { command: format!("{program} {}", args.join(" ")), said })
+    let stderr = String::from_utf8_lossy(&done.stderr).lines().next().unwrap_or_default().to_owned();
+    Err(CutError::Failed { command: format!("{program} {}", args.join(" ")), message: stderr })
 }

@@ -78,10 +78,10 @@ fn a_storm_fails_when_a_body_is_cut_and_says_so() {
     // It cannot be whole in the time that there is.
     let flags = ["--no-pin", "--downloads", "1", "--bytes", "16GiB", "--for", "500ms", "--settle", "0s"];
     let out = output(&[&["storm", "--fail-on", "bodies"], &flags[..]].concat());
-    let (said, told) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
-    assert_eq!(out.status.code(), Some(1), "{said}{told}");
-    assert!(told.contains("downloads: of 1, 1 were cut and 0 failed; the first: "), "{told}");
-    assert!(said.contains("slowest ms") && said.contains("probe:") && said.contains("connector"), "{said}");
+    let (printed, message) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert_eq!(out.status.code(), Some(1), "{printed}{message}");
+    assert!(message.contains("downloads: of 1, 1 were cut and 0 failed; the first: "), "{message}");
+    assert!(printed.contains("slowest ms") && printed.contains("probe:") && printed.contains("connector"), "{printed}");
 }
 
 #[test]
@@ -111,9 +111,9 @@ fn a_soak_of_too_few_rounds_judges_nothing_and_fails() {
     let _alone = alone();
     let flags = ["soak", "--for", "1ms", "--round", "300ms", "--quiet", "0s", "--no-pin", "--half-open", "1"];
     let out = output(&[&flags[..], &["--fail-on", "bodies"]].concat());
-    let told = String::from_utf8_lossy(&out.stderr);
-    assert_eq!(out.status.code(), Some(1), "{told}");
-    assert!(told.contains("edge: it lived through 1 rounds") && told.contains("--restart-every"), "{told}");
+    let stderr = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("edge: it lived through 1 rounds") && stderr.contains("--restart-every"), "{stderr}");
 }
 
 #[test]
@@ -131,8 +131,8 @@ fn invalid_input_is_reported_with_its_remedy() {
     ];
     for (code, args, parts) in cases {
         let out = output(args);
-        let told = String::from_utf8_lossy(&out.stderr);
-        assert_eq!(out.status.code(), Some(code), "{args:?}: {told}");
-        assert!(parts.iter().all(|part| told.contains(part)), "{args:?}: {told}");
+        let stderr = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(code), "{args:?}: {stderr}");
+        assert!(parts.iter().all(|part| stderr.contains(part)), "{args:?}: {stderr}");
     }
 }

@@ -27,9 +27,9 @@ pub(crate) fn output(args: &[&str]) -> Output {
 pub(crate) fn json(code: i32, parts: &[&[&str]]) -> Value {
     let args: Vec<&str> = parts.concat();
     let out = output(&args);
-    let told = String::from_utf8_lossy(&out.stderr);
-    assert_eq!(out.status.code(), Some(code), "{args:?}: {told}{}", String::from_utf8_lossy(&out.stdout));
-    serde_json::from_slice(&out.stdout).unwrap_or_else(|error| panic!("{args:?}: {error}: {told}"))
+    let stderr = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(code), "{args:?}: {stderr}{}", String::from_utf8_lossy(&out.stdout));
+    serde_json::from_slice(&out.stdout).unwrap_or_else(|error| panic!("{args:?}: {error}: {stderr}"))
 }
 
 /// A child that is killed when dropped, and what it says.
@@ -70,18 +70,18 @@ impl Process {
 
     /// Waits for its end: the code, and all that it still said.
     pub(crate) fn ended(mut self) -> (Option<i32>, String) {
-        let (began, mut said) = (Instant::now(), Vec::new());
+        let (began, mut text) = (Instant::now(), Vec::new());
         let left = || PATIENCE.checked_sub(began.elapsed()).expect("it ends in time");
         loop {
             match self.lines.recv_timeout(left()) {
-                Ok(line) => said.push(line),
+                Ok(line) => text.push(line),
                 Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => panic!("it still runs: {}", said.join("\n")),
+                Err(RecvTimeoutError::Timeout) => panic!("it still runs: {}", text.join("\n")),
             }
         }
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
-                return (status.code(), said.join("\n"));
+                return (status.code(), text.join("\n"));
             }
             left();
             std::thread::yield_now();

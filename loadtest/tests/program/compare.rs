@@ -138,8 +138,8 @@ fn row<'a>(json: &'a Value, peer: &str) -> &'a Value {
 
 #[track_caller]
 fn assert_code(output: &Output, code: i32) {
-    let said = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned()).concat();
-    assert_eq!(output.status.code(), Some(code), "{said}");
+    let printed = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned()).concat();
+    assert_eq!(output.status.code(), Some(code), "{printed}");
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn the_page_can_be_made_again_from_the_results() {
     assert_code(&shown, 0);
     assert_eq!(shown.stdout, output.stdout, "the table is the same");
     assert_eq!(fs::read_to_string(compare.folder.path().join("again.html")).expect("it was written"), page);
-    for (code, args, told) in [
+    for (code, args, expected) in [
         (1, ["--from", "none.json", "--html", "x.html"], "none.json cannot be read"),
         (1, ["--from", "out.html", "--html", "x.html"], "out.html is not a comparison"),
         (1, ["--from", "out.json", "--html", "/nowhere/x.html"], "/nowhere/x.html cannot be written"),
@@ -193,7 +193,7 @@ fn the_page_can_be_made_again_from_the_results() {
     ] {
         let output = again(&args);
         assert_code(&output, code);
-        assert!(String::from_utf8_lossy(&output.stderr).contains(told), "{args:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(expected), "{args:?}");
     }
 }
 
@@ -286,7 +286,7 @@ fn no_process_outlives_a_harness_that_is_killed() {
 
 #[test]
 fn invalid_plans_are_refused_before_any_work() {
-    for (args, told) in [
+    for (args, expected) in [
         (["--peers", "direct,nosuch"], "no peer is called 'nosuch'"),
         (["--rounds", "0"], "0 rounds"),
         (["--rate", "0"], "a rate of 0"),
@@ -300,7 +300,7 @@ fn invalid_plans_are_refused_before_any_work() {
     ] {
         let output = Command::new(PROGRAM).arg("compare").args(args).output().expect("the program runs");
         assert_code(&output, 2);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(said.contains(told), "{args:?}: {said}");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(stderr.contains(expected), "{args:?}: {stderr}");
     }
 }

@@ -43,8 +43,8 @@ fn calls_recover_from_any_death_and_none_runs_twice() {
         (part, run)
     });
     for (part, run) in running {
-        let (code, said) = run.ended();
-        let found: Value = serde_json::from_str(&said).unwrap();
+        let (code, stdout) = run.ended();
+        let found: Value = serde_json::from_str(&stdout).unwrap();
         assert_eq!(code, Some(0), "{found}");
         let row = &found["rows"][0];
         assert_eq!((&row["peer"], &row["part"], &row["doubled"]), (&"adit".into(), &part.into(), &0.into()), "{row}");
@@ -67,13 +67,13 @@ fn calls_go_through_adit_again_after_a_process_stood_still_or_a_path_was_cut() {
         (fault, Process::start(&mut program(&args)))
     });
     for ([flag, part], run) in running {
-        let (code, said) = run.ended();
+        let (code, stdout) = run.ended();
         if flag == "--cut" && code == Some(2) {
             // Nothing is printed but the remedy, where no namespaces can be made.
-            assert_eq!(said, "");
+            assert_eq!(stdout, "");
             continue;
         }
-        let found: Value = serde_json::from_str(&said).unwrap();
+        let found: Value = serde_json::from_str(&stdout).unwrap();
         assert_eq!(code, Some(0), "{found}");
         let row = &found["rows"][0];
         let how = if flag == "--cut" { "cut" } else { "frozen" };
@@ -96,13 +96,13 @@ fn event_streams_of_vanished_agents_end_and_lingering_ones_are_reported() {
         (within, Process::start(&mut program(&args)))
     });
     for (within, run) in running {
-        let (code, said) = run.ended();
+        let (code, stdout) = run.ended();
         if code == Some(2) {
             // Nothing is printed but the remedy, where no namespaces can be made.
-            assert_eq!(said, "");
+            assert_eq!(stdout, "");
             continue;
         }
-        let found: Value = serde_json::from_str(&said).unwrap();
+        let found: Value = serde_json::from_str(&stdout).unwrap();
         let (row, round) = (&found["vanished"][0], &found["vanished"][0]["rounds"][0]);
         assert_eq!(
             (&row["peer"], &round["agents"], &found["rows"]),
@@ -125,9 +125,9 @@ fn no_packet_is_dropped_in_the_network_of_other_programs() {
     let own = fs::read_link("/proc/self/ns/net").unwrap();
     for value in ["1", "", own.to_str().unwrap()] {
         let out = program(&["fault", "--cut", "link"]).env("ADIT_LOADTEST_INSIDE", value).output().unwrap();
-        let told = String::from_utf8_lossy(&out.stderr);
-        assert_eq!(out.status.code(), Some(2), "{told}");
-        assert!(told.contains("ADIT_LOADTEST_INSIDE is set") && told.contains("unset it"), "{told}");
+        let stderr = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains("ADIT_LOADTEST_INSIDE is set") && stderr.contains("unset it"), "{stderr}");
     }
 }
 
@@ -166,10 +166,10 @@ fn a_tunnel_that_does_not_recover_in_time_fails() {
         "--within",
         "0s",
     ]);
-    let (said, told) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
-    assert_eq!(out.status.code(), Some(1), "{said}{told}");
-    assert!(told.contains("connector killed, round 1: the first good call came after"), "{told}");
-    assert!(said.contains("last lost") && said.contains("doubled"), "the table is there all the same: {said}");
+    let (printed, message) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert_eq!(out.status.code(), Some(1), "{printed}{message}");
+    assert!(message.contains("connector killed, round 1: the first good call came after"), "{message}");
+    assert!(printed.contains("last lost") && printed.contains("doubled"), "the table is there all the same: {printed}");
 }
 
 #[test]
@@ -187,8 +187,8 @@ fn an_interrupt_keeps_the_rounds_that_there_were() {
         std::thread::yield_now();
     }
     run.signal("INT");
-    let (code, said) = run.ended();
-    let found: Value = serde_json::from_str(&said).unwrap();
+    let (code, stdout) = run.ended();
+    let found: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(code, Some(1), "{found}");
     let rounds = found["rows"][0]["rounds"].as_array().unwrap();
     assert!((1..50).contains(&rounds.len()) && rounds[0]["good"].is_number(), "{found}");
@@ -224,8 +224,8 @@ fn invalid_input_is_reported_with_its_remedy() {
     ];
     for (code, args, parts) in cases {
         let out = output(&[&["fault"], args].concat());
-        let told = String::from_utf8_lossy(&out.stderr);
-        assert_eq!(out.status.code(), Some(code), "{args:?}: {told}");
-        assert!(parts.iter().all(|part| told.contains(part)), "{args:?}: {told}");
+        let stderr = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(code), "{args:?}: {stderr}");
+        assert!(parts.iter().all(|part| stderr.contains(part)), "{args:?}: {stderr}");
     }
 }

@@ -82,8 +82,8 @@ fn streams_whose_upstream_dies_are_reported_as_lost() {
     let idle = Process::start(&mut program(&flags));
     upstream.until("held", 20);
     drop(upstream);
-    let (code, said) = idle.ended();
-    let idle: Value = serde_json::from_str(&said).unwrap();
+    let (code, stdout) = idle.ended();
+    let idle: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(code, Some(1), "{idle}");
     assert_eq!((row(&idle)["lost"]["count"].as_u64(), row(&idle)["open"].as_u64()), (Some(20), Some(0)), "{idle}");
     assert!(row(&idle)["partial"].as_str().unwrap().contains("could not be asked to release"), "{idle}");
@@ -108,8 +108,8 @@ fn an_interrupt_keeps_the_results_so_far() {
     let idle = Process::start(&mut program(&flags));
     upstream.until("held", 20);
     idle.signal("INT");
-    let (code, said) = idle.ended();
-    let idle: Value = serde_json::from_str(&said).unwrap();
+    let (code, stdout) = idle.ended();
+    let idle: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!((code, row(&idle)["partial"].as_str()), (Some(1), Some("interrupted before the end")), "{idle}");
     assert_eq!(row(&idle)["answered_when_released"], 20, "those that were open are still seen to: {idle}");
 }
@@ -132,8 +132,8 @@ fn invalid_input_is_reported_with_its_remedy() {
     ];
     for (code, args, parts) in cases {
         let out = output(&[&["idle", "--settle", "0s"], args].concat());
-        let told = String::from_utf8_lossy(&out.stderr);
-        assert_eq!(out.status.code(), Some(code), "{args:?}: {told}");
-        assert!(parts.iter().all(|part| told.contains(part)), "{args:?}: {told}");
+        let stderr = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(code), "{args:?}: {stderr}");
+        assert!(parts.iter().all(|part| stderr.contains(part)), "{args:?}: {stderr}");
     }
 }

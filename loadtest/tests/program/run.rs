@@ -80,9 +80,9 @@ fn bad_input_is_reported_with_its_cause_and_its_remedy() {
     ];
     for (code, args, parts) in cases {
         let out = output(args);
-        let told = String::from_utf8_lossy(&out.stderr);
-        assert_eq!(out.status.code(), Some(code), "{args:?}: {told}");
-        assert!(parts.iter().all(|part| told.contains(part)), "{args:?}: {told}");
+        let stderr = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(code), "{args:?}: {stderr}");
+        assert!(parts.iter().all(|part| stderr.contains(part)), "{args:?}: {stderr}");
     }
 }
 
@@ -105,8 +105,8 @@ fn an_interrupted_run_ends_cleanly_and_reports_its_results() {
         // An open loop has 64 connections to prove first.
         upstream.until("calls", before + 64 + 50);
         run.signal(signal);
-        let (code, said) = run.ended();
-        let run: Value = serde_json::from_str(&said).unwrap();
+        let (code, stdout) = run.ended();
+        let run: Value = serde_json::from_str(&stdout).unwrap();
         assert_eq!(code, Some(1), "{run}");
         assert_eq!((&run["partial"], &run["failed"]["count"]), (&"interrupted before the end".into(), &0.into()));
         assert!(run["calls"].as_u64().unwrap() >= 40, "{run}");
@@ -120,8 +120,8 @@ fn a_peer_that_dies_keeps_the_results_so_far() {
     let run = Process::start(&mut program(&[&args[..], &["--patience", "200ms"], &LENIENT].concat()));
     upstream.until("calls", 20);
     drop(upstream);
-    let (code, said) = run.ended();
-    let run: Value = serde_json::from_str(&said).unwrap();
+    let (code, stdout) = run.ended();
+    let run: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(code, Some(1), "{run}");
     assert!(run["partial"].as_str().unwrap().contains("check that the target still runs"), "{run}");
     assert!(run["calls"].as_u64().unwrap() > 0 && run["failed"]["count"].as_u64().unwrap() > 0, "{run}");
@@ -203,8 +203,8 @@ fn a_real_tunnel_is_measured_and_its_split_is_held_against_the_truth() {
     let direct =
         output(&["split", "--url", &upstream.url, "--services", "0s", "--warm-up", "0s", "--duration", "50ms"]);
     assert_eq!(direct.status.code(), Some(1));
-    let told = String::from_utf8_lossy(&direct.stderr);
-    assert!(told.contains("no Server-Timing") && told.contains("is this the URL of a tunnel"), "{told}");
+    let stderr = String::from_utf8_lossy(&direct.stderr);
+    assert!(stderr.contains("no Server-Timing") && stderr.contains("is this the URL of a tunnel"), "{stderr}");
 }
 
 #[test]
@@ -215,8 +215,11 @@ fn a_split_that_cannot_begin_says_so_where_its_figures_go() {
     assert_eq!(split["rows"][0]["service_us"], 1_000);
     assert!(split["rows"][0]["error"].as_str().unwrap().contains("accepted no connection"), "{split}");
     let text = output(&["split", "--url", &url, "--services", "1ms"]);
-    let (said, told) = (String::from_utf8_lossy(&text.stdout), String::from_utf8_lossy(&text.stderr));
-    assert!(said.contains("accepted no connection") && told.contains("accepted no connection"), "{said}{told}");
+    let (printed, message) = (String::from_utf8_lossy(&text.stdout), String::from_utf8_lossy(&text.stderr));
+    assert!(
+        printed.contains("accepted no connection") && message.contains("accepted no connection"),
+        "{printed}{message}"
+    );
 }
 
 #[test]
@@ -227,9 +230,9 @@ fn a_reader_that_has_gone_is_no_panic() {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
         let out = child.wait_with_output().unwrap();
-        let told = String::from_utf8_lossy(&out.stderr);
-        assert_eq!(out.status.code(), Some(1), "{told}");
-        assert!(!told.contains("panicked"), "{told}");
+        let stderr = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(1), "{stderr}");
+        assert!(!stderr.contains("panicked"), "{stderr}");
     }
 }
 
@@ -239,10 +242,10 @@ fn a_real_mcp_client_is_served() {
         let upstream = Upstream::start(flags);
         let once = ["up", "--once", "--json", "--admin", "127.0.0.1:0", "--listen", "127.0.0.1:0"];
         let out = Command::new(adit()).args(once).args(["--upstream", &upstream.url]).output().unwrap();
-        let told = String::from_utf8_lossy(&out.stderr);
-        assert_eq!(out.status.code(), Some(0), "{told}");
+        let stderr = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(0), "{stderr}");
         let report: Value = serde_json::from_slice(&out.stdout).unwrap();
-        assert_eq!((&report["calls"], &report["failed"]), (&200.into(), &0.into()), "{told}");
+        assert_eq!((&report["calls"], &report["failed"]), (&200.into(), &0.into()), "{stderr}");
         let (code, _) = {
             upstream.process.signal("TERM");
             upstream.process.ended()

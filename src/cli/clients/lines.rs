@@ -382,8 +382,8 @@ mod tests {
                 _ => all.contains("ORDERS_TOKEN"),
             };
             assert!(has_reference, "{client:?}: {all}");
-            let said = all + &lines.notes.concat();
-            assert_eq!(said.contains("/etc/my ca.pem"), *client != ClientName::McpJson, "{client:?}: {said}");
+            let printed = all + &lines.notes.concat();
+            assert_eq!(printed.contains("/etc/my ca.pem"), *client != ClientName::McpJson, "{client:?}: {printed}");
         }
         assert!(
             guarded().lines(ClientName::Inspector).steps[0]

@@ -307,12 +307,12 @@ mod tests {
                     [[host]]\nhost = '*.many.test'\npolicy_file = 'policy.toml'\n\
                     [[host]]\nhost = 'one.many.test'\npin = 'warn'\n";
         let config = config(text);
-        let told: Vec<_> = places(&config)
+        let gathered: Vec<_> = places(&config)
             .into_iter()
             .map(|place| format!("{} {} {:?} {}", place.host, place.upstream, place.pin, place.has_policy))
             .collect();
         assert_eq!(
-            told,
+            gathered,
             [
                 "*.many.test  Off true",
                 "one.many.test  Warn false",

@@ -65,11 +65,11 @@ pub(super) fn unapproved(server: &ServerReport) -> String {
 
 /// What the server offers besides tools, in words.
 pub(super) fn others(server: &ServerReport) -> String {
-    let told = |offered: &Offered| {
+    let line_of = |offered: &Offered| {
         let plural = if offered.count == 1 { "" } else { "s" };
         format!("{} {}{plural}, {} of them not approved", offered.count, offered.kind, offered.unapproved)
     };
-    server.others.iter().map(told).collect::<Vec<_>>().join("; ")
+    server.others.iter().map(line_of).collect::<Vec<_>>().join("; ")
 }
 
 fn shortened(names: &[String]) -> String {

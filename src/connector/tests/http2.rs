@@ -264,11 +264,11 @@ fn te_trailers_is_forwarded_to_the_server() {
     });
     let mut bed = bed(play);
     bed.run(|edge| async move {
-        for (te, told) in [("TE: gzip, trailers\r\nConnection: te\r\n", "trailers"), ("TE: gzip\r\n", "")] {
+        for (te, expected) in [("TE: gzip, trailers\r\nConnection: te\r\n", "trailers"), ("TE: gzip\r\n", "")] {
             let mut call = edge.call(&format!("GET /mcp HTTP/1.1\r\nHost: mcp.test\r\n{te}\r\n")).await;
             call.stream.finish();
             let answer = call.whole().await;
-            assert!(answer.contains(&format!("x-te: {told}\r\n")), "{answer}");
+            assert!(answer.contains(&format!("x-te: {expected}\r\n")), "{answer}");
         }
     });
     bed.assert_clean();
@@ -421,7 +421,7 @@ fn a_response_that_breaks_a_rule_fails_its_own_call_alone() {
 
 #[test]
 fn the_reason_of_a_reset_is_logged_and_a_refusal_is_not() {
-    for (reason, told) in
+    for (reason, expected) in
         [(Reason::INTERNAL_ERROR, Some("it reset the call (INTERNAL_ERROR)")), (Reason::REFUSED_STREAM, None)]
     {
         let (play, _) = server(Builder::new(), move |mut asked| async move { asked.respond.send_reset(reason) });
@@ -434,9 +434,11 @@ fn the_reason_of_a_reset_is_logged_and_a_refusal_is_not() {
             });
         });
         let line = log.lines().find(|line| line.contains("cannot be passed on"));
-        match (line, told) {
-            (Some(line), Some(told)) => assert!(line.contains("10.0.0.3:9000") && line.contains(told), "{line}"),
-            (line, told) => assert_eq!((line, told), (None, None)),
+        match (line, expected) {
+            (Some(line), Some(expected)) => {
+                assert!(line.contains("10.0.0.3:9000") && line.contains(expected), "{line}")
+            }
+            (line, expected) => assert_eq!((line, expected), (None, None)),
         }
         bed.assert_clean();
     }
@@ -676,8 +678,8 @@ fn a_server_whose_answer_is_cut_for_its_small_frames_has_seen_its_request() {
     let settings =
         UpstreamSettings::for_tests(format!("h2c://{UPSTREAM}:{UPSTREAM_PORT}").parse().expect("a good URL"));
     let resolver = Resolver::Table(Rc::new(|_, _| Vec::new()));
-    let (core, told) = (bed.core.clone(), Rc::<RefCell<Option<(StreamError, bool)>>>::default());
-    let (pool, tell) = (HttpPool::new(&core, settings, resolver, &Budget::new(1 << 20, 0)), Rc::clone(&told));
+    let (core, outcome) = (bed.core.clone(), Rc::<RefCell<Option<(StreamError, bool)>>>::default());
+    let (pool, tell) = (HttpPool::new(&core, settings, resolver, &Budget::new(1 << 20, 0)), Rc::clone(&outcome));
     bed.core.spawn(async move {
         let (connection, _) = pool.checkout().await.unwrap();
         let UpstreamConnection::Http2(exchange) = connection else { panic!("it speaks HTTP/2") };
@@ -691,7 +693,7 @@ fn a_server_whose_answer_is_cut_for_its_small_frames_has_seen_its_request() {
     });
     bed.pass(ms(5_000));
     let cut = StreamError::ResetWith { failure: CallFailure::SlowReader };
-    assert_eq!(told.borrow_mut().take(), Some((cut, false)));
+    assert_eq!(outcome.borrow_mut().take(), Some((cut, false)));
     assert_eq!(seen.borrow().len(), 1);
 }
 
@@ -920,16 +922,16 @@ fn frames_that_carry_nothing_cost_no_call() {
 #[test]
 fn a_flood_of_frames_that_carry_nothing_ends_the_connection() {
     let (seen, note) = (Rc::<Cell<usize>>::default(), Rc::<Cell<usize>>::default());
-    let (told, read) = (Rc::clone(&seen), Rc::clone(&note));
+    let (shared, read) = (Rc::clone(&seen), Rc::clone(&note));
     let play = script(move |peer| {
-        let (told, read) = (Rc::clone(&told), Rc::clone(&read));
+        let (shared, read) = (Rc::clone(&shared), Rc::clone(&read));
         async move {
             let mut raw = Raw::begin(peer).await;
             let Some(stream) = raw.request().await else { return };
             raw.write(HEADERS, END_HEADERS, stream, STATUS_200).await;
             let nothing = [&[0, 0, 0, DATA, 0][..], &stream.to_be_bytes()].concat();
             raw.peer.talk.write(nothing.repeat(5_000)).await;
-            told.set(1);
+            shared.set(1);
             while raw.take(1).await.is_some() {}
             read.set(1);
         }

@@ -182,8 +182,9 @@ fn a_public_url_replaces_the_address_that_the_agent_called() {
     bed.role.reload(with(standard_tables(), &identity));
     bed.run(|edge| async move {
         let answer = call(&edge, &GET.replace("Proto: https", "Proto: http")).await;
-        let told = "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: public.test\r\n\r\n";
-        assert!(answer.ends_with(told) && answer.matches("X-Forwarded-").count() == 3, "{answer}");
+        let forwarded =
+            "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: public.test\r\n\r\n";
+        assert!(answer.ends_with(forwarded) && answer.matches("X-Forwarded-").count() == 3, "{answer}");
         assert!(answer.contains("\r\nLocation: https://public.test/mcp/\r\n"), "{answer}");
     });
     bed.assert_clean();

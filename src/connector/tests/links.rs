@@ -51,7 +51,7 @@ fn there_are_as_many_links_as_the_edge_has_cores() {
 #[test]
 fn every_link_sends_the_hosts_of_the_routes_also_after_a_reload() {
     let mut bed = Bed::with(ConnectorSettings { links: 2, ..settings() }, 1, Faults::none(), Some(answering()));
-    let told = |link: &crate::link::Link| {
+    let hosts_of = |link: &crate::link::Link| {
         let hosts = link.peer_hosts().expect("it was told");
         (hosts.listed.iter().map(str::to_owned).collect::<Vec<_>>().join(" "), hosts.left_out)
     };
@@ -61,7 +61,7 @@ fn every_link_sends_the_hosts_of_the_routes_also_after_a_reload() {
             edge.nth_link(nth).await.peer_hosts_after(0).await;
         }
     });
-    let all = || links.borrow().iter().map(told).collect::<Vec<_>>();
+    let all = || links.borrow().iter().map(hosts_of).collect::<Vec<_>>();
     assert_eq!(all(), vec![("mcp.test".to_owned(), 0); 2]);
     bed.role.reload(tables(&[("mcp.test", "http://10.0.0.9:1"), ("*.new.test", "http://10.0.0.9:1")]));
     bed.pass(ms(1_000));

@@ -71,7 +71,7 @@ fn a_call_that_may_have_run_is_reported_so_when_it_cannot_be_retried() {
 #[test]
 fn a_server_of_http_2_gets_the_cancellation_of_its_era() {
     const STATELESS: &str = "MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: search\r\n";
-    for (fields, told) in [("", 1), (STATELESS, 0)] {
+    for (fields, expected) in [("", 1), (STATELESS, 0)] {
         let seen = Rc::<RefCell<(Vec<Time>, Vec<String>)>>::default();
         let note = Rc::clone(&seen);
         let (play, asked) = server(Builder::new(), move |mut asked| {
@@ -99,7 +99,7 @@ fn a_server_of_http_2_gets_the_cancellation_of_its_era() {
         let (stopped, messages) = &*seen.borrow();
         let ended = ended.take().expect("it has ended");
         assert!(stopped.len() == 1 && stopped[0] <= ended + ms(10), "{fields}: {stopped:?} {ended:?}");
-        assert_eq!(messages.len(), told, "{fields}: {messages:?}");
+        assert_eq!(messages.len(), expected, "{fields}: {messages:?}");
         assert!(messages.iter().all(|message| message.contains(r#""requestId":7"#)), "{messages:?}");
         assert!(asked.borrow().iter().all(|(connection, _)| *connection == 0), "the connection goes on: {asked:?}");
         bed.assert_clean();

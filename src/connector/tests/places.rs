@@ -119,10 +119,10 @@ fn an_agents_call_beyond_the_limit_waits_for_a_place_or_is_refused() {
     let calls = Rc::<Cell<u32>>::default();
     let (mut bed, config) = bed(1, ms(600), &calls);
     let answers = Answers::default();
-    let told = Rc::clone(&answers);
+    let shared = Rc::clone(&answers);
     bed.run(|edge| async move {
         for _ in 0..4 {
-            call_beside(&edge, &config, NEAR, tool_call("search", ""), &told);
+            call_beside(&edge, &config, NEAR, tool_call("search", ""), &shared);
             // The calls arrive one after the other.
             edge.core.sleep(ms(20)).await;
         }
@@ -167,12 +167,12 @@ fn one_agent_takes_no_more_than_its_share_while_another_has_calls() {
     let calls = Rc::<Cell<u32>>::default();
     let (mut bed, config) = bed(4, ms(3_000), &calls);
     let answers = Answers::default();
-    let told = Rc::clone(&answers);
+    let shared = Rc::clone(&answers);
     let seen = Rc::<RefCell<Vec<(u32, u32)>>>::default();
     let (noted, role) = (Rc::clone(&seen), Arc::clone(&bed.role));
     bed.run(|edge| async move {
         for (peer, pause) in [(FAR, 20), (NEAR, 20), (NEAR, 20), (NEAR, 20), (NEAR, 1_500), (FAR, 20)] {
-            call_beside(&edge, &config, peer, tool_call("search", ""), &told);
+            call_beside(&edge, &config, peer, tool_call("search", ""), &shared);
             edge.core.sleep(ms(pause)).await;
             let reading = role.limits()[0].1;
             noted.borrow_mut().push((reading.in_flight, reading.waiting));
@@ -193,14 +193,14 @@ fn a_call_whose_agent_leaves_while_it_waits_is_not_sent_and_gives_up_its_turn() 
         let calls = Rc::<Cell<u32>>::default();
         let (mut bed, config) = bed(1, ms(400), &calls);
         let answers = Answers::default();
-        let (told, role) = (Rc::clone(&answers), Arc::clone(&bed.role));
+        let (shared, role) = (Rc::clone(&answers), Arc::clone(&bed.role));
         bed.run(move |edge| async move {
-            call_beside(&edge, &config, NEAR, tool_call("search", ""), &told);
+            call_beside(&edge, &config, NEAR, tool_call("search", ""), &shared);
             edge.core.sleep(ms(50)).await;
             let leaving = agent_at(&edge, &config, NEAR).await;
             leaving.write(tool_call("search", "")).await;
             edge.core.sleep(ms(50)).await;
-            call_beside(&edge, &config, NEAR, tool_call("search", ""), &told);
+            call_beside(&edge, &config, NEAR, tool_call("search", ""), &shared);
             edge.core.sleep(ms(50)).await;
             assert_eq!(role.limits()[0].1.waiting, 2);
             if is_reset {
@@ -213,7 +213,7 @@ fn a_call_whose_agent_leaves_while_it_waits_is_not_sent_and_gives_up_its_turn() 
             edge.core.sleep(ms(2_000)).await;
         });
         let statuses: Vec<(u64, String)> =
-            answers.borrow().iter().map(|(at, told)| (*at, told[9..12].to_owned())).collect();
+            answers.borrow().iter().map(|(at, shared)| (*at, shared[9..12].to_owned())).collect();
         assert_eq!(statuses, [(4, "200".to_owned()), (7, "200".to_owned())], "is_reset={is_reset}");
         assert_eq!(calls.get(), 2, "is_reset={is_reset}");
         let gone = bed.calls().into_iter().filter(|call| call.record.outcome == Some(Outcome::AgentGone)).count();
@@ -278,9 +278,9 @@ fn without_a_limit_nothing_is_counted_and_observed_nothing_waits() {
         let concurrency = ConcurrencyTerms { mode, min: 1, max: 1, ..ConcurrencyTerms::default() };
         bed.role.reload(changed(&bed.role.tables(), |route| route.concurrency = concurrency));
         let answers = Answers::default();
-        let told = Rc::clone(&answers);
+        let shared = Rc::clone(&answers);
         bed.run(|edge| async move {
-            (0..3).for_each(|_| call_beside(&edge, &config, NEAR, tool_call("search", ""), &told));
+            (0..3).for_each(|_| call_beside(&edge, &config, NEAR, tool_call("search", ""), &shared));
             edge.core.sleep(ms(1_000)).await;
         });
         assert!(answers.borrow().iter().all(|(after, answer)| *after == 3 && answer.starts_with("HTTP/1.1 200 ")));
@@ -355,7 +355,7 @@ fn calls_that_were_denied_or_refused_belong_to_their_task_and_are_not_charged() 
             call_beside(&edge, &config, NEAR, tool_call(tool, "Mcp-Session-Id: a\r\n"), &answers);
         }
         edge.core.sleep(ms(2_000)).await;
-        let mut statuses: Vec<String> = answers.borrow().iter().map(|(_, told)| told[9..12].to_owned()).collect();
+        let mut statuses: Vec<String> = answers.borrow().iter().map(|(_, answer)| answer[9..12].to_owned()).collect();
         statuses.sort_unstable();
         assert_eq!(statuses, ["200", "503"], "a call that is denied is answered as JSON-RPC");
         edge.core.sleep(ms(5_000)).await;

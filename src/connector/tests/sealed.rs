@@ -273,7 +273,7 @@ fn kept_alive(fields: &'static str, pieces: &'static [(u64, &'static str)]) -> S
     let (tables, config) = sealed_tables(Traffic::Passthrough);
     bed.role.reload(tables);
     let body = Rc::new(RefCell::new(String::new()));
-    let told = Rc::clone(&body);
+    let shared = Rc::clone(&body);
     bed.run(|edge| async move {
         let mut agent = agent(&edge, &config).await;
         agent.write(POST.replacen("\r\n", "\r\nConnection: close\r\n", 1)).await;
@@ -285,7 +285,7 @@ fn kept_alive(fields: &'static str, pieces: &'static [(u64, &'static str)]) -> S
             }
             let chunk = agent.until("\r\n").await;
             let chunk = if chunk.len() < size + 2 { chunk + &agent.until("\r\n").await } else { chunk };
-            told.borrow_mut().push_str(&chunk[..size]);
+            shared.borrow_mut().push_str(&chunk[..size]);
         }
     });
     bed.assert_clean();
@@ -407,8 +407,8 @@ fn an_agents_call_beyond_its_deadline_is_cut_and_its_session_continues() {
         agent.write(&call).await;
         assert!(agent.until("ok").await.starts_with("HTTP/1.1 200 "));
     });
-    let told = bed.role.counters().cancellations_sent.load(std::sync::atomic::Ordering::Relaxed);
-    assert_eq!(told, 1, "the notification names the id of the call");
+    let cancellations = bed.role.counters().cancellations_sent.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(cancellations, 1, "the notification names the id of the call");
     bed.assert_clean();
 }
 

@@ -281,8 +281,8 @@ fn a_call_that_its_agent_gives_up_while_it_waits_for_a_place_is_not_sent() {
     bed.run(move |edge| async move {
         let agent = Agent::new(&edge, &config).await;
         let (first, answered) = (agent.clone(), Rc::<Cell<u16>>::default());
-        let told = Rc::clone(&answered);
-        edge.core.spawn(async move { told.set(first.post("https://mcp.test/mcp").await.unwrap().status) });
+        let shared = Rc::clone(&answered);
+        edge.core.spawn(async move { shared.set(first.post("https://mcp.test/mcp").await.unwrap().status) });
         edge.core.sleep(ms(50)).await;
         let (_response, mut send) = agent.begin(Method::POST, "https://mcp.test/mcp", false).await;
         send.send_data(SEARCH.into(), true).unwrap();

@@ -121,7 +121,7 @@ pub(super) fn a_stuck_flushing_close_can_be_aborted<N: Network>(seed: u64) -> Op
 }
 
 /// Bytes for which the peer's system has no room are reported as unacknowledged, and so is the end.
-pub(super) fn what_was_not_acknowledged_is_told<N: Network>(seed: u64) -> Option<()> {
+pub(super) fn unacknowledged_bytes_are_reported<N: Network>(seed: u64) -> Option<()> {
     let mut world = World::<N>::with_buffers(seed, 64 * 1024 * 1024)?;
     let (near, far) = world.pair();
     world.nodes[FAR].driver.receive(far, false);
@@ -141,7 +141,7 @@ pub(super) fn what_was_not_acknowledged_is_told<N: Network>(seed: u64) -> Option
 }
 
 /// Bytes, the end and a reset are reported as pending before they are received.
-pub(super) fn what_was_not_received_is_told<N: Network>(seed: u64) -> Option<()> {
+pub(super) fn pending_input_is_reported<N: Network>(seed: u64) -> Option<()> {
     let mut world = World::<N>::new(seed)?;
     let pending = |world: &World<N>, token| world.nodes[NEAR].driver.has_pending_input(token);
     for how in [None, Some(Close::Flush), Some(Close::Abort)] {
@@ -166,7 +166,7 @@ pub(super) fn what_was_not_received_is_told<N: Network>(seed: u64) -> Option<()>
 }
 
 /// A peer's end and reset are reported while receiving is paused. The bytes that came before can still be read.
-pub(super) fn an_end_is_told_though_nothing_is_received<N: Network>(seed: u64) -> Option<()> {
+pub(super) fn an_end_is_reported_while_receiving_is_paused<N: Network>(seed: u64) -> Option<()> {
     let mut world = World::<N>::new(seed)?;
     let unread = payload(seed, 10_000);
     for (how, is_late) in [(Close::Flush, false), (Close::Flush, true), (Close::Abort, false)] {

@@ -49,7 +49,7 @@ pub(super) fn a_closed_listener_refuses<N: Network>(seed: u64) -> Option<()> {
 }
 
 /// A refused connect is reported, drops what was queued, and its socket is then closed.
-pub(super) fn nobody_listening_is_an_error<N: Network>(seed: u64) -> Option<()> {
+pub(super) fn a_port_without_a_listener_is_an_error<N: Network>(seed: u64) -> Option<()> {
     let mut world = World::<N>::new(seed)?;
     let (listener, address) = world.listen();
     world.nodes[FAR].close(listener);

@@ -51,7 +51,7 @@ pub(super) fn without_buffers_bytes_wait_and_nothing_spins<N: Network>(seed: u64
 }
 
 /// When other sockets hold every buffer for receiving, a link still receives.
-pub(super) fn a_link_receives_when_nobody_else_can<N: Network>(seed: u64) -> Option<()> {
+pub(super) fn a_link_receives_when_others_cannot<N: Network>(seed: u64) -> Option<()> {
     let mut world = World::<N>::with_buffers(seed, BUFFER_MEMORY_MIN)?;
     let (near, far) = world.pair();
     let (link_near, link_far) = world.pair();

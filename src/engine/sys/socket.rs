@@ -155,9 +155,9 @@ pub(in crate::engine) fn is_over(fd: &impl AsFd) -> bool {
     let value = std::ptr::from_mut(&mut state).cast();
     // SAFETY: `value` points to `len` bytes, one, which outlive the call, as `len` does; the descriptor is open while `fd` is
     // borrowed.
-    let told =
+    let result =
         unsafe { libc::getsockopt(fd.as_fd().as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, value, &raw mut len) };
-    told == 0 && state == TCP_CLOSE
+    result == 0 && state == TCP_CLOSE
 }
 
 /// Whether the system holds bytes, the end or an error of the connection. An error is consumed by this check.

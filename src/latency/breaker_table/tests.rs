@@ -167,7 +167,7 @@ fn cores_share_their_findings() {
 }
 
 /// Reads all that a table says of its breakers.
-fn said(table: &BreakerTable, now: Time) -> Vec<(BreakerScope, Label, BreakerState, CallCounts, u64, u64, u64)> {
+fn states(table: &BreakerTable, now: Time) -> Vec<(BreakerScope, Label, BreakerState, CallCounts, u64, u64, u64)> {
     let of = |reading: BreakerReading| {
         let BreakerReading { scope, label, state, counts, opened, refused, would_refuse, .. } = reading;
         (scope, label, state, counts, opened, refused, would_refuse)
@@ -229,7 +229,7 @@ fn calls_that_are_counted_apart_change_nothing_that_is_decided() {
             }
             apart += u32::from(cores[core][tool].tool.is_counting());
             if rng.chance(0.01) {
-                assert_eq!(said(&table, now), said(&model, now), "seed {seed}, call {nth}");
+                assert_eq!(states(&table, now), states(&model, now), "seed {seed}, call {nth}");
                 compared += 1;
             }
         }
@@ -247,7 +247,7 @@ fn good_calls_take_no_lock_while_nothing_is_wrong() {
     assert!(!of.tool.is_counting(), "the first is told");
     good(at(1));
     assert!(of.tool.is_counting() && of.upstream.is_counting());
-    assert_eq!(said(&table, at(1)).iter().map(|said| said.3.calls).collect::<Vec<_>>(), [2, 2]);
+    assert_eq!(states(&table, at(1)).iter().map(|state| state.3.calls).collect::<Vec<_>>(), [2, 2]);
     good(at(1) + Duration::from_millis(100));
     assert!(!of.tool.is_counting(), "that was long ago");
     of.observe(Some(CallResult::Failed), &TERMS, at(1), at(1) + Duration::from_millis(100));

@@ -106,9 +106,9 @@ impl Marker {
         let at = rows.at.as_str();
         let left_out = count - rows.max;
         self.say(&format!("{left_out} of {count} rows at {at:?} are left out"));
-        let told = self.meta.entry("rows").or_insert_with(|| json!([]));
-        if let Some(told) = told.as_array_mut() {
-            told.push(json!({"at": at, "count": count, "max": rows.max}));
+        let notes = self.meta.entry("rows").or_insert_with(|| json!([]));
+        if let Some(notes) = notes.as_array_mut() {
+            notes.push(json!({"at": at, "count": count, "max": rows.max}));
         }
     }
 
@@ -224,18 +224,18 @@ fn shortened(text: &[u8], marker: &Marker, len_max: usize) -> Result<Option<Vec<
     }
     let mut changes = Changes::default();
     let (start, item) = (result.range().start + 1, marker.item());
-    let told = serde_json::Value::Object(marker.meta.clone());
+    let meta = serde_json::Value::Object(marker.meta.clone());
     match &meta {
         Some(meta) if meta.is_object() => match meta.member(META_KEY)? {
-            Some(before) => changes.push(before.value.range(), told.to_string().into_bytes()),
+            Some(before) => changes.push(before.value.range(), meta.to_string().into_bytes()),
             None => {
                 let between = if meta.parts().next().is_some() { "," } else { "" };
                 let at = meta.range().start + 1;
-                changes.push(at..at, format!("\"{META_KEY}\":{told}{between}").into_bytes());
+                changes.push(at..at, format!("\"{META_KEY}\":{meta}{between}").into_bytes());
             }
         },
         Some(_) => return Err(CANNOT),
-        None => changes.push(start..start, format!("\"_meta\":{{\"{META_KEY}\":{told}}},").into_bytes()),
+        None => changes.push(start..start, format!("\"_meta\":{{\"{META_KEY}\":{meta}}},").into_bytes()),
     }
     let mut texts = Vec::new();
     match &content {
@@ -320,8 +320,8 @@ mod tests {
         let answer = r#"{"jsonrpc":"2.0","id":7,"result":{"content":[{"type":"text","text":"see the rows"}],
             "structuredContent":{"rows":[ {"n":1} , {"n":2}, {"n":3} ],"other":[1,2,3]},"_meta":{"trace":"x"}}}"#;
         for max in 0..3 {
-            let told = cut(&rows("/rows", max), answer, None);
-            let result = &told["result"];
+            let shortened = cut(&rows("/rows", max), answer, None);
+            let result = &shortened["result"];
             let want: Vec<_> = (1..=max).map(|n| json!({"n": n})).collect();
             assert_eq!(result["structuredContent"], json!({"rows": want, "other": [1, 2, 3]}));
             assert_eq!(
@@ -334,7 +334,7 @@ mod tests {
             );
             assert_eq!(result["content"][1], json!({"type": "text", "text": marker}));
             assert_eq!(result["_meta"]["adit/cut"], json!({"rows": [{"at": "/rows", "count": 3, "max": max}]}));
-            assert_eq!((&told["id"], result["content"].as_array().unwrap().len()), (&json!(7), 2));
+            assert_eq!((&shortened["id"], result["content"].as_array().unwrap().len()), (&json!(7), 2));
         }
         for max in [3, 4] {
             assert_eq!(rows("/rows", max).cut(answer.as_bytes(), None), Ok(None));
@@ -350,8 +350,8 @@ mod tests {
                 {{"type":"text","text":"{copy}"}},{{"type":"text","text":"[1, 2, 3]"}},
                 {{"type":"resource","text":"{copy}"}}]}}}}"#
         );
-        let told = cut(&rows("/rows", 1), &answer, None);
-        let content = &told["result"]["content"];
+        let shortened = cut(&rows("/rows", 1), &answer, None);
+        let content = &shortened["result"]["content"];
         assert_eq!(content[0]["text"], json!(r#"{"n":3,"rows":[1]}"#));
         assert_eq!(content[1]["text"], json!("[1, 2, 3]"), "nobody can tell that these are the rows");
         assert_eq!(parsed(content[2]["text"].as_str().unwrap().as_bytes())["rows"], json!([1, 2, 3]));
@@ -366,10 +366,10 @@ mod tests {
             (1, &json!({"rows": [1]}))
         );
         let task = r#"{"id":7,"result":{"taskId":"t","status":"completed","result":{"content":[],"structuredContent":{"rows":[1,2]}}}}"#;
-        let told = cut(&rows("/rows", 1), task, None);
-        assert_eq!(told["result"]["result"]["structuredContent"], json!({"rows": [1]}));
-        assert_eq!(told["result"]["result"]["content"].as_array().unwrap().len(), 1);
-        assert_eq!(told["result"]["taskId"], json!("t"));
+        let shortened = cut(&rows("/rows", 1), task, None);
+        assert_eq!(shortened["result"]["result"]["structuredContent"], json!({"rows": [1]}));
+        assert_eq!(shortened["result"]["result"]["content"].as_array().unwrap().len(), 1);
+        assert_eq!(shortened["result"]["taskId"], json!("t"));
         let mut both = rows("/a", 1);
         both.rows.extend(rows("/a/0", 1).rows);
         let nested = r#"{"id":7,"result":{"structuredContent":{"a":[[1,2],[3]]}}}"#;
@@ -384,11 +384,19 @@ mod tests {
             r#""n":1, "isError" : false,"content":[{"type":"text","text":"a"}] , "structuredContent" : {"a":1} "#,
         ] {
             let text = format!(r#"{{"id":7,"result":{{{members}}}}}"#);
-            let told = parsed(&without_structured(text.as_bytes()).unwrap());
-            let result = &told["result"];
-            assert_eq!((&result["n"], &result["isError"], &told["id"]), (&json!(1), &json!(true), &json!(7)), "{told}");
-            assert_eq!((result.get("structuredContent"), &result["content"][0]["text"]), (None, &json!("a")), "{told}");
-            assert!(result["content"][1]["text"].as_str().unwrap().contains("output schema"), "{told}");
+            let shortened = parsed(&without_structured(text.as_bytes()).unwrap());
+            let result = &shortened["result"];
+            assert_eq!(
+                (&result["n"], &result["isError"], &shortened["id"]),
+                (&json!(1), &json!(true), &json!(7)),
+                "{shortened}"
+            );
+            assert_eq!(
+                (result.get("structuredContent"), &result["content"][0]["text"]),
+                (None, &json!("a")),
+                "{shortened}"
+            );
+            assert!(result["content"][1]["text"].as_str().unwrap().contains("output schema"), "{shortened}");
         }
         let bare = without_structured(br#"{"id":7,"result":{"structuredContent":{"a":1}}}"#).unwrap();
         assert_eq!(parsed(&bare)["result"]["content"].as_array().unwrap().len(), 1);

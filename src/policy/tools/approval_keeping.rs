@@ -317,9 +317,9 @@ mod tests {
         assert_eq!(kept("waits"), Asking::Waits(tickets[0]));
         assert_eq!(kept("approved"), Asking::Approved(tickets[1]));
         assert_eq!(kept("denied"), Asking::Denied(tickets[2]));
-        let told =
+        let listed =
             |all: &Approvals, now| -> Vec<ApprovalCall> { all.all(now).into_iter().map(|one| one.call).collect() };
-        assert_eq!(told(&next, at(5, 4).now), told(&approvals, at(102, 2).now));
+        assert_eq!(listed(&next, at(5, 4).now), listed(&approvals, at(102, 2).now));
         // The approval expires ten seconds after it was given, three of which have passed, whatever the monotonic clock.
         assert!(next.use_up(tickets[1], at(12, 11).now).is_none() && next.use_up(tickets[1], at(11, 10).now).is_some());
         // A clock that was set back does not extend it.

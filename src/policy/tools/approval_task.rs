@@ -24,12 +24,12 @@ pub struct ApprovalTask {
     /// How long after that the task is forgotten.
     pub lasts: Duration,
     /// What is asked of the task.
-    pub said: ApprovalTaskSaid,
+    pub reply: ApprovalTaskReply,
 }
 
 /// What a caller is told of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ApprovalTaskSaid {
+pub enum ApprovalTaskReply {
     /// That it was created, in place of the result of the call.
     Created,
     /// That nobody has decided yet.
@@ -49,14 +49,14 @@ impl ApprovalTask {
             ApprovalState::Denied { .. } => (true, CeilingReached::ApprovalDenied(ticket)),
             ApprovalState::Approved { .. } => (true, CeilingReached::ApprovalGiven(ticket)),
         };
-        let said = match method {
-            "tools/call" => ApprovalTaskSaid::Created,
-            "tasks/get" if ended => ApprovalTaskSaid::Ended,
-            "tasks/get" => ApprovalTaskSaid::Works,
-            _ => ApprovalTaskSaid::Acknowledged,
+        let reply = match method {
+            "tools/call" => ApprovalTaskReply::Created,
+            "tasks/get" if ended => ApprovalTaskReply::Ended,
+            "tasks/get" => ApprovalTaskReply::Works,
+            _ => ApprovalTaskReply::Acknowledged,
         };
         let lasts = time.unix.saturating_sub(call.asked) + (call.ends - time.now);
-        (ApprovalTask { ticket, created: call.asked, lasts, said }, reached)
+        (ApprovalTask { ticket, created: call.asked, lasts, reply }, reached)
     }
 }
 
@@ -114,11 +114,11 @@ mod tests {
 
     #[test]
     fn a_client_must_declare_the_tasks_extension() {
-        let said = |capabilities: &str| {
+        let takes = |capabilities: &str| {
             let meta = format!(r#"{{"io.modelcontextprotocol/clientCapabilities":{capabilities}}}"#);
             takes_tasks(format!(r#"{{"method":"tools/call","params":{{"name":"a","_meta":{meta}}}}}"#).as_bytes())
         };
-        assert!(said(r#"{"elicitation":{},"extensions":{"io.modelcontextprotocol/tasks":{}}}"#));
+        assert!(takes(r#"{"elicitation":{},"extensions":{"io.modelcontextprotocol/tasks":{}}}"#));
         for capabilities in [
             "{}",
             "null",
@@ -127,7 +127,7 @@ mod tests {
             r#"{"extensions":{"io.modelcontextprotocol/tasks":null}}"#,
             r#"{"io.modelcontextprotocol/tasks":{}}"#,
         ] {
-            assert!(!said(capabilities), "{capabilities}");
+            assert!(!takes(capabilities), "{capabilities}");
         }
         assert!(!takes_tasks(b"{") && !takes_tasks(b"[]"));
     }

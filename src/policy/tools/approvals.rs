@@ -216,7 +216,7 @@ fn keep_start(text: &mut String) {
 }
 
 /// The caller, in words for people.
-pub(super) fn caller_told(caller: &CountedCaller<'_>) -> String {
+pub(super) fn caller_text(caller: &CountedCaller<'_>) -> String {
     match (caller.identity, caller.address) {
         (Some(identity), _) => match &identity.issuer {
             Some(issuer) => format!("{} ({issuer})", identity.subject),

@@ -374,13 +374,13 @@ impl SchemaReader {
         if depth > DEPTH_MAX || self.values > VALUES_MAX {
             return read;
         }
-        let mut said = Kinds::default();
+        let mut explicit = Kinds::default();
         let mut implied = Kinds::default();
         for (keyword, value) in members {
             let at = format!("{path}.{keyword}");
             let implies = match &**keyword {
                 "type" => {
-                    said = self.kinds(value, &at);
+                    explicit = self.kinds(value, &at);
                     continue;
                 }
                 "enum" | "const" => {
@@ -441,10 +441,10 @@ impl SchemaReader {
             implied = implied.and(implies);
         }
         read.names = Names::of(&read.properties, &read.required);
-        read.kinds = if said == Kinds::default() { implied } else { said };
+        read.kinds = if explicit == Kinds::default() { implied } else { explicit };
         let implied = if implied.has(Kinds::NUMBER) { implied.and(Kinds::INTEGER) } else { implied };
-        if said != Kinds::default() && implied != Kinds::default() && !said.has(implied) {
-            self.faults.push(format!("{path}: none of its keywords is about the type {}", said.names()));
+        if explicit != Kinds::default() && implied != Kinds::default() && !explicit.has(implied) {
+            self.faults.push(format!("{path}: none of its keywords is about the type {}", explicit.names()));
         }
         self.check_ranges(&read, path);
         read

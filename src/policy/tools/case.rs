@@ -109,8 +109,8 @@ impl Case {
         let wrong = if decision.is_allowed() != self.is_allowed {
             Some(format!("it is {} by {by}, not {}", what(decision.is_allowed()), what(self.is_allowed)))
         } else if decision.is_allowed() && policy.needs_approval(&decision) != self.needs_approval {
-            let told = if self.needs_approval { "without approval" } else { "only with approval" };
-            Some(format!("it is allowed {told} by {by}"))
+            let condition = if self.needs_approval { "without approval" } else { "only with approval" };
+            Some(format!("it is allowed {condition} by {by}"))
         } else {
             let expected = self.rule.as_deref();
             let differs = expected.is_some() && expected != decision.rule().map(|rule| &*rule.name);

@@ -80,11 +80,11 @@ impl ToolPolicy {
         &self,
         (caller, known): (Option<&CedarCaller>, Option<&KnownEntities>),
         asked: &Asked<'_>,
-        said: ToolHints,
+        hints: ToolHints,
     ) -> bool {
         let Some(cedar) = &self.cedar else { return true };
         let Some(caller) = caller else { return false };
-        let verdict = cedar.decide_listed(caller, &self.question(asked, |_| said), known);
+        let verdict = cedar.decide_listed(caller, &self.question(asked, |_| hints), known);
         matches!(verdict, CedarVerdict::Permitted(_) | CedarVerdict::Forbidden { scope: Some(_), .. })
     }
 

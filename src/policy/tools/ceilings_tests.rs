@@ -63,17 +63,20 @@ fn ceilings_need_an_allow_rule_and_a_limit() {
     assert!(good.needs_arguments(&decision, &Asked::tool("a")) && good.needs_wall_time());
     let other = good.decide(RoleSet::default(), &Asked::tool("b"));
     assert!(!good.needs_arguments(&other, &Asked::tool("b")) && !good.has_ceilings(&other));
-    let told = |lines: &str| {
+    let ceilings_of = |lines: &str| {
         let policy = policy(&rule(lines));
         let decision = policy.decide(RoleSet::default(), &Asked::tool("a"));
         assert!(policy.note_answers(&decision).is_some() && !policy.needs_arguments(&decision, &Asked::tool("a")));
         assert!(policy.note_answers(&policy.decide(RoleSet::default(), &Asked::tool("b"))).is_none());
-        policy.ceilings_told(&decision).unwrap()
+        policy.ceilings_text(&decision).unwrap()
     };
-    assert_eq!(told("answer_bytes_max = 500"), "answers of at most 500 bytes");
-    assert_eq!(told("answer_rows_max = 5\nanswer_rows_at = '/a'"), "answers of at most 5 rows at \"/a\"");
+    assert_eq!(ceilings_of("answer_bytes_max = 500"), "answers of at most 500 bytes");
+    assert_eq!(ceilings_of("answer_rows_max = 5\nanswer_rows_at = '/a'"), "answers of at most 5 rows at \"/a\"");
     let cut = "answers of at most 500 bytes, cut beyond that, answers of at most 5 rows at \"\", cut beyond that";
-    assert_eq!(told("answer_bytes_max = 500\nanswer_rows_max = 5\nanswer_rows_at = ''\nanswer_over = 'cut'"), cut);
+    assert_eq!(
+        ceilings_of("answer_bytes_max = 500\nanswer_rows_max = 5\nanswer_rows_at = ''\nanswer_over = 'cut'"),
+        cut
+    );
     let plain = policy(&rule(""));
     assert!(!plain.needs_wall_time() && !plain.has_ceilings(&plain.decide(RoleSet::default(), &Asked::tool("a"))));
 }
@@ -101,9 +104,9 @@ fn approval_rules_rank_between_deny_and_allow() {
     assert_eq!(wrong[1].as_deref(), Some("it is allowed only with approval by the rule asks"));
     assert_eq!(wrong[2].as_deref(), Some("it is allowed without approval by the rule all"));
     let hidden = super::tests::policy(&text.replace("['*']", "['pay']"));
-    let told: Vec<String> = hidden.useless().iter().map(ToString::to_string).collect();
+    let useless_rules: Vec<String> = hidden.useless().iter().map(ToString::to_string).collect();
     assert_eq!(
-        told,
+        useless_rules,
         ["line 1: the rule all has no effect: the rule asks (line 5) asks for approval of all that it allows"]
     );
     for (line, why) in [
@@ -167,14 +170,14 @@ fn arguments_are_asked_of_methods_that_have_them() {
     let policy = policy(
         "[[rule]]\neffect = 'allow'\nprompts = ['report']\ntools = ['t']\nresources = ['a:b']\narguments = { required = ['year'] }\n",
     );
-    let told = |method, target| {
+    let needs = |method, target| {
         let asked = Asked { method, target };
         let decision = policy.decide(RoleSet::default(), &asked);
         let needs = policy.needs_arguments(&decision, &asked);
         (needs, policy.check_arguments(decision, &asked, b"{\"params\":{}}").unwrap().is_allowed())
     };
-    assert_eq!(told("prompts/get", Target::Prompt("report")), (true, false));
-    assert_eq!(told("tools/call", Target::Tool("t")), (true, false));
-    assert_eq!(told("completion/complete", Target::Prompt("report")), (false, true));
-    assert_eq!(told("resources/read", Target::Resource("a:b")), (false, true));
+    assert_eq!(needs("prompts/get", Target::Prompt("report")), (true, false));
+    assert_eq!(needs("tools/call", Target::Tool("t")), (true, false));
+    assert_eq!(needs("completion/complete", Target::Prompt("report")), (false, true));
+    assert_eq!(needs("resources/read", Target::Resource("a:b")), (false, true));
 }

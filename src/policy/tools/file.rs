@@ -445,8 +445,8 @@ impl Parts<'_> {
         }
         let identity = self.case_identity(section, policy);
         let named = TARGETS.map(|key| self.reader.text(section, key).map(str::to_owned));
-        let told = self.reader.text(section, "method");
-        let (method, target) = match (named, told) {
+        let method_name = self.reader.text(section, "method");
+        let (method, target) = match (named, method_name) {
             ([Some(tool), None, None], None | Some("tools/call")) => ("tools/call", OwnedTarget::Tool(tool)),
             ([None, Some(prompt), None], method) => (method.unwrap_or("prompts/get"), OwnedTarget::Prompt(prompt)),
             ([None, None, Some(uri)], method) => (method.unwrap_or("resources/read"), OwnedTarget::Resource(uri)),

@@ -45,7 +45,7 @@ impl WantedHints {
     }
 
     pub(super) fn fit(self, hints: ToolHints) -> bool {
-        let fits = |wanted: Option<bool>, said: bool| wanted.is_none_or(|wanted| wanted == said);
+        let fits = |wanted: Option<bool>, hint: bool| wanted.is_none_or(|wanted| wanted == hint);
         fits(self.read_only, hints.read_only_hint)
             // This annotation is meaningful only if the tool modifies something.
             && fits(self.destructive, hints.destructive_hint && !hints.read_only_hint)

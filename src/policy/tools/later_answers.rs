@@ -156,9 +156,9 @@ mod tests {
         match filter.apply(message.as_bytes()).unwrap() {
             None => false,
             Some(text) => {
-                let told: Json = serde_json::from_slice(&text).unwrap();
+                let answer: Json = serde_json::from_slice(&text).unwrap();
                 let sent: Json = serde_json::from_str(message).unwrap();
-                assert_eq!((&told["id"], &told["error"]["code"]), (&sent["id"], &json!(ANSWER_TOO_LARGE_CODE)));
+                assert_eq!((&answer["id"], &answer["error"]["code"]), (&sent["id"], &json!(ANSWER_TOO_LARGE_CODE)));
                 true
             }
         }

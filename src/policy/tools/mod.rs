@@ -50,7 +50,7 @@ mod uri;
 pub use answer_filter::AnswerFilter;
 pub use answer_note::{AnswerNote, AnswerWithheld};
 pub use approval_keeping::{ApprovalRecord, UsedApproval};
-pub use approval_task::{ApprovalTask, ApprovalTaskSaid};
+pub use approval_task::{ApprovalTask, ApprovalTaskReply};
 pub use approval_ticket::{ApprovalTicket, UndecidedTicket};
 pub use approvals::{Approval, ApprovalCall, ApprovalState, Approvals};
 pub use case::CaseOutcome;

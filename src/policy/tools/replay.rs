@@ -196,8 +196,9 @@ mod tests {
         let policy = ToolPolicy::parse(policy).unwrap_or_else(|faults| panic!("{faults:?}"));
         let call = call(asked, subject);
         let ReplayedCall { possible, depends_on } = policy.replay(&call);
-        let told = |(fate, rule): (_, Option<Arc<str>>)| (fate, rule.map(|rule| rule.to_string()).unwrap_or_default());
-        (possible.into_iter().map(told).collect(), depends_on.into_iter().map(ReplayUnknown::name).collect())
+        let with_rule_name =
+            |(fate, rule): (_, Option<Arc<str>>)| (fate, rule.map(|rule| rule.to_string()).unwrap_or_default());
+        (possible.into_iter().map(with_rule_name).collect(), depends_on.into_iter().map(ReplayUnknown::name).collect())
     }
 
     #[test]
@@ -249,9 +250,9 @@ mod tests {
         let policy = ToolPolicy::parse_with("", Some(rules)).unwrap();
         let replay = |tool: &str, subject: Option<&str>| {
             let replayed = policy.replay(&call(Asked::tool(tool), subject));
-            let told = replayed.possible.into_iter().map(|(fate, rule)| (fate, rule.map(|rule| rule.to_string())));
+            let possible = replayed.possible.into_iter().map(|(fate, rule)| (fate, rule.map(|rule| rule.to_string())));
             let depends: Vec<_> = replayed.depends_on.into_iter().map(ReplayUnknown::name).collect();
-            (told.collect::<Vec<_>>(), depends)
+            (possible.collect::<Vec<_>>(), depends)
         };
         let by = |fate, rule: &str| (fate, Some(rule.to_owned()));
         let denied = (CallFate::Denied, None);

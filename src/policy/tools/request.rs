@@ -140,14 +140,14 @@ pub fn check_message(peek: &Peek) -> Result<(), BodyError> {
 
 /// The value of a member; `None` if it may still come, and empty if it is absent.
 fn text(peek: &Peek, member: MessageMember, may_come: bool) -> Result<Option<&str>, BodyError> {
-    let said = match (member, peek.reading(member)) {
+    let member_text = match (member, peek.reading(member)) {
         (_, Reading::Absent) if may_come => return Ok(None),
         (_, Reading::Absent) => return Ok(Some("")),
         (MessageMember::Uri, _) => peek.uri(),
         _ => peek.name(),
     };
-    match said {
-        Some(said) if !said.chars().any(char::is_control) => Ok(Some(said)),
+    match member_text {
+        Some(member_text) if !member_text.chars().any(char::is_control) => Ok(Some(member_text)),
         _ => Err(BodyError::UncertainName),
     }
 }

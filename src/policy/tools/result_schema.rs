@@ -141,9 +141,9 @@ impl<'a> Check<'a> {
         }
         match schema {
             Json::Bool(fits) => *fits,
-            Json::Object(keywords) => {
-                keywords.iter().all(|(name, said)| self.allows((keywords, name, said), changed, value, depth + 1))
-            }
+            Json::Object(keywords) => keywords
+                .iter()
+                .all(|(name, keyword_value)| self.allows((keywords, name, keyword_value), changed, value, depth + 1)),
             _ => false,
         }
     }
@@ -154,7 +154,7 @@ impl<'a> Check<'a> {
 
     fn allows(
         &mut self,
-        (keywords, name, said): (&'a Map<String, Json>, &str, &'a Json),
+        (keywords, name, keyword_value): (&'a Map<String, Json>, &str, &'a Json),
         changed: &Changed,
         value: &Json,
         depth: u32,
@@ -162,14 +162,20 @@ impl<'a> Check<'a> {
         let named = || keywords.get("properties").and_then(Json::as_object);
         match (name, value) {
             (name, _) if HARMLESS.contains(&name) || name.starts_with("x-") => true,
-            ("type", _) => is_one_of(said, value),
-            ("enum", _) => said.as_array().is_some_and(|values| values.contains(value)),
-            ("const", _) => said == value,
-            ("pattern", Json::String(text)) => said.as_str().is_some_and(|pattern| self.matches(pattern, text)),
-            ("minLength", Json::String(text)) => said.as_u64().is_some_and(|min| text.chars().count() as u64 >= min),
-            ("maxLength", Json::String(text)) => said.as_u64().is_some_and(|max| text.chars().count() as u64 <= max),
+            ("type", _) => is_one_of(keyword_value, value),
+            ("enum", _) => keyword_value.as_array().is_some_and(|values| values.contains(value)),
+            ("const", _) => keyword_value == value,
+            ("pattern", Json::String(text)) => {
+                keyword_value.as_str().is_some_and(|pattern| self.matches(pattern, text))
+            }
+            ("minLength", Json::String(text)) => {
+                keyword_value.as_u64().is_some_and(|min| text.chars().count() as u64 >= min)
+            }
+            ("maxLength", Json::String(text)) => {
+                keyword_value.as_u64().is_some_and(|max| text.chars().count() as u64 <= max)
+            }
             ("minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum", Json::Number(_)) => {
-                match (value.as_f64(), said.as_f64()) {
+                match (value.as_f64(), keyword_value.as_f64()) {
                     (Some(number), Some(limit)) => match name {
                         "minimum" => number >= limit,
                         "maximum" => number <= limit,
@@ -182,39 +188,39 @@ impl<'a> Check<'a> {
             // A number that is changed becomes 0.
             ("multipleOf", Json::Number(_)) => value.as_f64() == Some(0.0),
             ("properties", Json::Object(members)) => {
-                let Json::Object(schemas) = said else { return false };
+                let Json::Object(schemas) = keyword_value else { return false };
                 let mut members = members.iter().zip(&changed.parts);
                 members.all(|((name, value), changed)| {
                     schemas.get(name).is_none_or(|schema| self.fits(schema, changed, value, depth))
                 })
             }
             // Names do not change, so that a schema that allows no others has nothing to say.
-            ("additionalProperties", _) if *said == Json::Bool(false) => true,
+            ("additionalProperties", _) if *keyword_value == Json::Bool(false) => true,
             ("additionalProperties", Json::Object(members)) => {
                 let is_other = |name: &str| named().is_none_or(|named| !named.contains_key(name));
                 let mut others = members.iter().zip(&changed.parts).filter(|((name, _), _)| is_other(name));
-                others.all(|((_, value), changed)| self.fits(said, changed, value, depth))
+                others.all(|((_, value), changed)| self.fits(keyword_value, changed, value, depth))
             }
             ("items", Json::Array(items)) => {
                 let first = keywords.get("prefixItems").and_then(Json::as_array).map_or(0, Vec::len);
                 let mut items = items.iter().zip(&changed.parts).skip(first);
-                items.all(|(value, changed)| self.fits(said, changed, value, depth))
+                items.all(|(value, changed)| self.fits(keyword_value, changed, value, depth))
             }
             ("prefixItems", Json::Array(items)) => {
-                let Json::Array(schemas) = said else { return false };
+                let Json::Array(schemas) = keyword_value else { return false };
                 let mut items = schemas.iter().zip(items.iter().zip(&changed.parts));
                 items.all(|(schema, (value, changed))| self.fits(schema, changed, value, depth))
             }
             ("$ref", _) => {
-                let (root, place) = (self.root, said.as_str().and_then(|place| place.strip_prefix('#')));
+                let (root, place) = (self.root, keyword_value.as_str().and_then(|place| place.strip_prefix('#')));
                 place.and_then(|place| root.pointer(place)).is_some_and(|at| self.fits(at, changed, value, depth))
             }
-            ("allOf", _) => match said {
+            ("allOf", _) => match keyword_value {
                 Json::Array(all) => all.iter().all(|schema| self.fits(schema, changed, value, depth)),
                 _ => false,
             },
             // The value fitted one of them, and nobody knows which: it has to fit all that say nothing else of its type.
-            ("anyOf", _) => match said {
+            ("anyOf", _) => match keyword_value {
                 Json::Array(any) => {
                     let is_possible = |schema: &&Json| schema.get("type").is_none_or(|kinds| is_one_of(kinds, value));
                     let mut possible = any.iter().filter(is_possible).peekable();

@@ -28,8 +28,8 @@ pub(super) fn verdict(policy: &ToolPolicy, roles: &[&str], asked: Asked<'_>) -> 
 }
 
 /// The decision about a tool that a list has just named.
-fn listed(policy: &ToolPolicy, tool: &str, said: ToolHints) -> ToolDecision {
-    policy.decide_listed(RoleSet::default(), &Asked::tool(tool), said, &Value::of(b"{}").unwrap())
+fn listed(policy: &ToolPolicy, tool: &str, hints: ToolHints) -> ToolDecision {
+    policy.decide_listed(RoleSet::default(), &Asked::tool(tool), hints, &Value::of(b"{}").unwrap())
 }
 
 fn identity(proof: IdentityProof, subject: &str) -> AgentIdentity {
@@ -317,8 +317,8 @@ fn a_pattern_that_no_resource_can_have_is_a_fault() {
         ("/docs/*", "scheme"),
         ("https://*.Example.com/*", "lower case"),
     ] {
-        let told = faults(&format!("[[rule]]\neffect = 'deny'\nresources = ['{pattern}']\n"));
-        assert!(told[0].starts_with("line 3: ") && told[0].contains(why), "{pattern}: {told:?}");
+        let found = faults(&format!("[[rule]]\neffect = 'deny'\nresources = ['{pattern}']\n"));
+        assert!(found[0].starts_with("line 3: ") && found[0].contains(why), "{pattern}: {found:?}");
     }
 }
 
@@ -413,26 +413,29 @@ fn a_claim_is_found_by_its_own_name_or_within_others() {
 
 #[test]
 fn a_role_must_name_an_issuer_or_a_proof() {
-    let role = |said: &str| format!("[[role]]\nname = 'r'\n{said}\n");
-    for said in ["subjects = ['alice']", "clients = ['app']", "scopes = ['a']", "claims = { groups = 'a' }"] {
-        let told = faults(&role(said));
-        assert!(told.len() == 1 && told[0].starts_with("line 1: ") && told[0].contains("issuer"), "{said}: {told:?}");
+    let role = |line: &str| format!("[[role]]\nname = 'r'\n{line}\n");
+    for line in ["subjects = ['alice']", "clients = ['app']", "scopes = ['a']", "claims = { groups = 'a' }"] {
+        let found = faults(&role(line));
+        assert!(
+            found.len() == 1 && found[0].starts_with("line 1: ") && found[0].contains("issuer"),
+            "{line}: {found:?}"
+        );
         for vouches in ["issuer = 'https://login.example'", "proofs = ['jwt']"] {
-            policy(&role(&format!("{vouches}\n{said}")));
+            policy(&role(&format!("{vouches}\n{line}")));
         }
     }
     // An unknown proof is reported with the list of known ones.
     for proof in ["x509", "network", "edge"] {
-        let told = faults(&role(&format!("proofs = ['{proof}']")));
+        let found = faults(&role(&format!("proofs = ['{proof}']")));
         assert!(
-            told.len() == 1
-                && told[0].starts_with("line 3: ")
-                && told[0].ends_with("key, jwt, introspection, certificate, forwarded"),
-            "{told:?}"
+            found.len() == 1
+                && found[0].starts_with("line 3: ")
+                && found[0].ends_with("key, jwt, introspection, certificate, forwarded"),
+            "{found:?}"
         );
     }
-    let told = faults(&role("proofs = ['jwt', 'key']"));
-    assert!(told.len() == 1 && told[0].starts_with("line 3: ") && told[0].contains("keys = "), "{told:?}");
+    let found = faults(&role("proofs = ['jwt', 'key']"));
+    assert!(found.len() == 1 && found[0].starts_with("line 3: ") && found[0].contains("keys = "), "{found:?}");
 }
 
 #[test]
@@ -492,7 +495,7 @@ prompt = "b"
 expect = "deny"
 [extra]
 "#;
-    let told = faults(text);
+    let found = faults(text);
     for (line, part) in [
         (3, "unknown key \"trust_anotations\""),
         (6, "64 hexadecimal digits"),
@@ -509,8 +512,8 @@ expect = "deny"
     ] {
         let begins = format!("line {line}: ");
         assert!(
-            told.iter().any(|fault| fault.starts_with(&begins) && fault.contains(part)),
-            "{line} {part}: {told:#?}"
+            found.iter().any(|fault| fault.starts_with(&begins) && fault.contains(part)),
+            "{line} {part}: {found:#?}"
         );
     }
     let reserved = faults("[[rule]]\neffect = 'deny'\nname = 'pin'\ntools = ['a']\n");

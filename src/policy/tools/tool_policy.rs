@@ -10,7 +10,7 @@ use crate::policy::identity::AgentIdentity;
 use crate::policy::tools::answer_note::AnswerNote;
 use crate::policy::tools::approval_keeping::UsedApproval;
 use crate::policy::tools::approval_ticket::ApprovalTicket;
-use crate::policy::tools::approvals::{ApprovalCall, Approvals, Asker, Asking, caller_told};
+use crate::policy::tools::approvals::{ApprovalCall, Approvals, Asker, Asking, caller_text};
 use crate::policy::tools::awaited::AwaitedAnswers;
 use crate::policy::tools::case::Case;
 use crate::policy::tools::cedar::CedarRules;
@@ -188,18 +188,18 @@ impl ToolPolicy {
         &self,
         roles: RoleSet,
         asked: &Asked<'_>,
-        said: ToolHints,
+        hints: ToolHints,
         element: &Value<'_>,
     ) -> ToolDecision {
         if let (Target::Tool(tool), true) = (asked.target, self.uses_annotations()) {
-            self.hints.learn(tool, said);
+            self.hints.learn(tool, hints);
         }
         if let Some(pins) = &self.pins
             && !pins.may_list(asked.target, element)
         {
             return pins.denied();
         }
-        self.decide_with(roles, asked, |_| said)
+        self.decide_with(roles, asked, |_| hints)
     }
 
     /// Whether structured results may be changed, so that they may no longer fit the schemas of their tools.
@@ -273,7 +273,7 @@ impl ToolPolicy {
         let call = || ApprovalCall {
             place: self.place.to_string(),
             rule: rule.name.to_string(),
-            caller: caller_told(caller),
+            caller: caller_text(caller),
             method: asked.method.to_owned(),
             name: name.to_owned(),
             arguments,
@@ -317,7 +317,7 @@ impl ToolPolicy {
 
     /// The ceilings of the rule that allows a request, in words; `None` if it has none.
     #[must_use]
-    pub fn ceilings_told(&self, decision: &ToolDecision) -> Option<String> {
+    pub fn ceilings_text(&self, decision: &ToolDecision) -> Option<String> {
         self.ceilings_of(decision).map(ToString::to_string)
     }
 

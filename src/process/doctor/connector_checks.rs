@@ -187,14 +187,14 @@ async fn link(findings: &mut Findings, connect: &ConnectConfig, config: &Config,
         }
     }
     // An edge sends the tunnel's hosts right after the handshake.
-    let told = async {
+    let all_hosts = async {
         let is_told = |view: &EdgeView| view.missing.is_some() || !linked.contains(&view.edge);
         while !connector.edges().iter().all(is_told) {
             sleep(HOSTS_POLL_INTERVAL).await;
         }
     };
     // Edges that have sent nothing by then are reported below.
-    let _ = timeout(HOSTS_TIMEOUT, told).await;
+    let _ = timeout(HOSTS_TIMEOUT, all_hosts).await;
     for view in connector.edges().iter().filter(|view| linked.contains(&view.edge)) {
         hosts(findings, connect, connector.tunnel(), view);
     }

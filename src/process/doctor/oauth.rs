@@ -15,7 +15,7 @@ use crate::process::doctor::mcp::McpTarget;
 const CHECK: &str = "upstream.oauth";
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 const REMEDY: &str = "tell the MCP server its public URL (often called base or resource URL), so that clients ask for tokens for \
-                      it; if it cannot be told, set rewrite_oauth_metadata of its route";
+                      it; if the server has no such setting, set rewrite_oauth_metadata of its route";
 
 /// Follows the challenge of a 401 from `url` to the metadata, and compares the metadata with the host that agents call.
 pub(super) async fn check_challenge(

@@ -203,7 +203,7 @@ mod tests {
         params.distinguished_name.push(DnType::CommonName, "agent 1");
         let own = params.signed_by(&KeyPair::generate().unwrap(), &below).unwrap().der().clone();
         let shown = ShownCertificates::of(&[own, between]).unwrap();
-        let mut said = |lists: &[String]| {
+        let mut check = |lists: &[String]| {
             std::fs::write(files.dir.path().join("crl.pem"), lists.concat()).unwrap();
             let auth = read(&mut reader, &files.config(Some("crl.pem"))).unwrap();
             let found = VerifiedTokens::default().identify_by_certificate(&auth, &shown, NOW);
@@ -212,9 +212,9 @@ mod tests {
         let [of_first, revoked] = [&[7][..], &[50]].map(|serials| Files::list(&files.ca, serials));
         let of_below = Files::list(&below, &[8]);
         let refused = |why| Err(TokenRefusal::Certificate(why));
-        assert_eq!(said(&[of_first, of_below.clone()]), Ok("agent 1".to_owned()));
-        assert_eq!(said(&[revoked, of_below.clone()]), refused(CertificateRefusal::Revoked));
-        assert_eq!(said(&[of_below]), refused(CertificateRefusal::Unlisted));
+        assert_eq!(check(&[of_first, of_below.clone()]), Ok("agent 1".to_owned()));
+        assert_eq!(check(&[revoked, of_below.clone()]), refused(CertificateRefusal::Revoked));
+        assert_eq!(check(&[of_below]), refused(CertificateRefusal::Unlisted));
     }
 
     #[test]

@@ -233,7 +233,7 @@ fn exchange(has_buffers: bool, until: Time) -> (Relayed, Time, u32) {
     let core = Core::new(CoreId(0), Box::new(driver), pool, Duration::ZERO);
     sim.add(id, core.clone());
     let (ended, task_core) = (Rc::<RefCell<_>>::default(), core.clone());
-    let told = Rc::clone(&ended);
+    let shared = Rc::clone(&ended);
     core.spawn(async move {
         let mut head = RequestHead::new();
         head.feed(b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 0\r\n\r\n").expect("it is a head");
@@ -245,7 +245,7 @@ fn exchange(has_buffers: bool, until: Time) -> (Relayed, Time, u32) {
         next_hop.caller = CallerLimits::new(until, until);
         let incoming = Incoming { head: &head, body: Waiting, label: None, responder: Waiting };
         let relayed = relay(incoming, next_hop, &task_core, &mut hooks).await;
-        told.replace(Some((relayed, task_core.now(), hooks.queued)));
+        shared.replace(Some((relayed, task_core.now(), hooks.queued)));
     });
     sim.run_until(until + Duration::from_secs(1)).expect("no core fails");
     ended.take().expect("it has ended")
@@ -277,14 +277,14 @@ fn an_early_answer_that_is_held_until_its_call_is_recorded_may_take_its_time() {
         head.feed(b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 0\r\n\r\n").expect("it is a head");
         let later = RefCell::new(task_core.sleep(2 * EARLY_RESPONSE_WITHIN));
         let stream = Early { answered: Cell::new(false), later, core: task_core.clone() };
-        let (mut work, told) = (NextHopWork::default(), Told::default());
+        let (mut work, events) = (NextHopWork::default(), Told::default());
         let (log, _entries) = AuditLog::new(true);
         let mut hooks = Hooks { core: task_core.clone(), queued: 0, log: Some(log), lists: Budget::new(0, 0) };
         let mut next_hop = NextHop::new(&stream, &stream, &mut work, &head, RequestEdits::default());
         next_hop.flush = true;
-        let incoming = Incoming { head: &head, body: Waiting, label: None, responder: &told };
+        let incoming = Incoming { head: &head, body: Waiting, label: None, responder: &events };
         let relayed = relay(incoming, next_hop, &task_core, &mut hooks).await;
-        told_end.replace(Some((relayed.result, told.status.get(), told.body.take())));
+        told_end.replace(Some((relayed.result, events.status.get(), events.body.take())));
     });
     sim.run_until(Time::ZERO + 3 * EARLY_RESPONSE_WITHIN).expect("no core fails");
     assert_eq!(ended.take().expect("it has ended"), (Ok(()), 413, b"no".to_vec()));

@@ -181,10 +181,10 @@ fn pem_files_may_begin_with_a_byte_order_mark_and_other_encodings_are_named() {
     roots.add_pem("ca.pem", &marked(authority.cert_pem().as_bytes())).unwrap();
 
     let utf16: Vec<u8> = format!("\u{feff}{}", issued.cert_pem).encode_utf16().flat_map(u16::to_le_bytes).collect();
-    let told = ServerCert::from_pem(("cert.pem", &utf16), ("key.pem", &key), now()).unwrap_err().to_string();
-    assert_eq!(told, "cert.pem is not well-formed PEM: it is UTF-16: save it as UTF-8");
-    let told = Roots::new().add_pem("ca.pem", &utf16[2..]).unwrap_err().to_string();
-    assert!(told.starts_with("ca.pem is not well-formed PEM: it has a NUL byte"), "{told}");
+    let message = ServerCert::from_pem(("cert.pem", &utf16), ("key.pem", &key), now()).unwrap_err().to_string();
+    assert_eq!(message, "cert.pem is not well-formed PEM: it is UTF-16: save it as UTF-8");
+    let message = Roots::new().add_pem("ca.pem", &utf16[2..]).unwrap_err().to_string();
+    assert!(message.starts_with("ca.pem is not well-formed PEM: it has a NUL byte"), "{message}");
     // Text around the certificates may be in any encoding.
     let with_comment = [b"# caf\xe9\n".as_slice(), authority.cert_pem().as_bytes()].concat();
     Roots::new().add_pem("ca.pem", &with_comment).unwrap();

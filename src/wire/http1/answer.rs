@@ -232,10 +232,10 @@ mod tests {
             assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
             serde_json::from_str::<serde_json::Value>(body).unwrap()
         };
-        let told = answer(BodyError::HeadContradicts, Some("7"));
-        assert_eq!((&told["id"], &told["error"]["code"]), (&7.into(), &(-32_020).into()), "{told}");
-        for told in [answer(BodyError::HeadContradicts, None), answer(BodyError::AmbiguousMessage, Some("7"))] {
-            assert_eq!((told.get("id"), &told["error"]["code"]), (None, &BodyError::CODE.into()), "{told}");
+        let text = answer(BodyError::HeadContradicts, Some("7"));
+        assert_eq!((&text["id"], &text["error"]["code"]), (&7.into(), &(-32_020).into()), "{text}");
+        for text in [answer(BodyError::HeadContradicts, None), answer(BodyError::AmbiguousMessage, Some("7"))] {
+            assert_eq!((text.get("id"), &text["error"]["code"]), (None, &BodyError::CODE.into()), "{text}");
         }
     }
 

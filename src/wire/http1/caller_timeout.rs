@@ -146,13 +146,13 @@ mod tests {
 
     #[test]
     fn written_timeouts_are_parsed_back() {
-        let told = |timeout| {
+        let round_trip = |timeout| {
             let mut field = Vec::new();
             push_timeout(&mut field, timeout);
             timeout_of(String::from_utf8(field).unwrap().trim_end())
         };
-        assert_eq!(told(Duration::from_micros(4_900_999)), Ok(Some(Duration::from_millis(4_900))));
-        assert_eq!(told(Duration::ZERO), Ok(Some(Duration::from_millis(1))));
+        assert_eq!(round_trip(Duration::from_micros(4_900_999)), Ok(Some(Duration::from_millis(4_900))));
+        assert_eq!(round_trip(Duration::ZERO), Ok(Some(Duration::from_millis(1))));
     }
 
     #[test]

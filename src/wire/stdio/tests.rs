@@ -31,7 +31,7 @@ fn hear(mux: &mut Multiplexer, from: Asker, text: &str) -> Vec<Effect> {
 }
 
 /// What a line of the server causes.
-fn told(mux: &mut Multiplexer, line: &str) -> Vec<Effect> {
+fn effects_of(mux: &mut Multiplexer, line: &str) -> Vec<Effect> {
     let mut effects = Vec::new();
     mux.on_server(line.as_bytes(), &mut effects);
     effects
@@ -53,7 +53,7 @@ fn answer(exchange: u64, message: &str, code: Option<i64>, opens: bool) -> Effec
 fn opened(sessions: usize) -> (Multiplexer, Vec<StdioSession>) {
     let mut mux = mux();
     hear(&mut mux, stateless(900), r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}"#);
-    told(&mut mux, r#"{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-11-25"}}"#);
+    effects_of(&mut mux, r#"{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-11-25"}}"#);
     let keys = (0..sessions).map(|_| mux.open_session().unwrap()).collect();
     (mux, keys)
 }
@@ -69,10 +69,10 @@ fn only_ids_and_tokens_change() {
     assert_eq!(sent, wanted);
     let report = r#"{"method":"notifications/progress","params":{"progress":1e0,"progressToken":2 }}"#;
     let message = br#"{"method":"notifications/progress","params":{"progress":1e0,"progressToken":"t\\" }}"#.to_vec();
-    assert_eq!(told(&mut mux, report), [Effect::Before { exchange: 1, message }]);
-    let answers = told(&mut mux, r#"{"id": "2","result":{"id":2},"error_":1}"#);
+    assert_eq!(effects_of(&mut mux, report), [Effect::Before { exchange: 1, message }]);
+    let answers = effects_of(&mut mux, r#"{"id": "2","result":{"id":2},"error_":1}"#);
     assert_eq!(answers, [answer(1, r#"{"id": "a","result":{"id":2},"error_":1}"#, None, false)]);
-    assert_eq!((told(&mut mux, r#"{"id":2,"result":{}}"#), mux.counts().late), (Vec::new(), 1));
+    assert_eq!((effects_of(&mut mux, r#"{"id":2,"result":{}}"#), mux.counts().late), (Vec::new(), 1));
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn the_server_is_initialized_once_and_every_agent_gets_its_result() {
     let mut effects = Vec::new();
     mux.on_left(1, true, &mut effects);
     assert_eq!(effects, [], "others wait for it");
-    let effects = told(&mut mux, r#"{"id":1,"result":{"v": 1}}"#);
+    let effects = effects_of(&mut mux, r#"{"id":1,"result":{"v": 1}}"#);
     let wanted = [
         Effect::ToServer(b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n".to_vec()),
         answer(2, r#"{"jsonrpc":"2.0","id":7,"result":{"v": 1}}"#, None, true),
@@ -163,7 +163,7 @@ fn an_initialize_that_fails_is_tried_again_by_the_next_agent() {
     let mut mux = mux();
     hear(&mut mux, stateless(1), r#"{"id":1,"method":"initialize"}"#);
     hear(&mut mux, stateless(2), r#"{"id":2,"method":"initialize"}"#);
-    let effects = told(&mut mux, r#"{"id":1,"error":{"code":-32602,"message":"no"}}"#);
+    let effects = effects_of(&mut mux, r#"{"id":1,"error":{"code":-32602,"message":"no"}}"#);
     let second = r#"{"jsonrpc":"2.0","id":2,"error":{"code":-32602,"message":"no"}}"#;
     let first = r#"{"id":1,"error":{"code":-32602,"message":"no"}}"#;
     assert_eq!(effects, [answer(2, second, Some(-32_602), true), answer(1, first, Some(-32_602), true)]);
@@ -188,8 +188,8 @@ fn an_agent_cancels_its_own_requests_alone() {
     let cancelled = r#"{"jsonrpc":"2.0","id":5,"error":{"code":-32800,"message":"Request cancelled"}}"#;
     assert_eq!(effects, [Effect::ToServer(wanted), answer(2, cancelled, Some(-32_800), false)]);
     assert_eq!(hear(&mut mux, asker(3, sessions[1]), &cancel("5")), []);
-    assert_eq!(told(&mut mux, r#"{"id":3,"result":{}}"#), []);
-    assert_eq!(told(&mut mux, r#"{"id":2,"result":{}}"#), [answer(1, r#"{"id":5,"result":{}}"#, None, false)]);
+    assert_eq!(effects_of(&mut mux, r#"{"id":3,"result":{}}"#), []);
+    assert_eq!(effects_of(&mut mux, r#"{"id":2,"result":{}}"#), [answer(1, r#"{"id":5,"result":{}}"#, None, false)]);
     assert_eq!(mux.calls_open(), 0);
 }
 
@@ -199,7 +199,7 @@ fn an_answer_that_is_too_long_becomes_an_error_for_its_caller() {
     let error = r#"{"jsonrpc":"2.0","id":5,"error":{"code":-32603,"message":"the answer of the server is longer than the limit of the connector"}}"#;
     hear(&mut mux, asker(1, sessions[0]), r#"{"id":5,"method":"tools/call"}"#);
     let long = format!(r#"{{"id":2,"result":"{}"}}"#, "x".repeat(100_000));
-    assert_eq!(told(&mut mux, &long), [answer(1, error, Some(-32_603), false)]);
+    assert_eq!(effects_of(&mut mux, &long), [answer(1, error, Some(-32_603), false)]);
     hear(&mut mux, asker(2, sessions[0]), r#"{"id":5,"method":"tools/call"}"#);
     let mut effects = Vec::new();
     mux.on_long_line(br#"{"result":{"te"#, br#","id":9}"#, &mut effects);
@@ -225,7 +225,7 @@ fn strays_are_counted_by_kind() {
         r#"[{"id":3,"result":1}]"#,
         r#"{"method":"notifications/progress","params":{}}"#,
     ];
-    lines.iter().for_each(|line| drop(told(&mut mux, line)));
+    lines.iter().for_each(|line| drop(effects_of(&mut mux, line)));
     let invalid = b"{\"id\":2,\"result\":\"\xff\"}";
     mux.on_server(invalid, &mut Vec::new());
     let wanted = MuxCounts { malformed: 4, late: 2, unknown: 3, too_long: 0, unowned: 0 };
@@ -243,7 +243,7 @@ fn leaving_cancels_only_where_the_revision_says_so() {
     mux.on_left(2, true, &mut effects);
     assert!(line(&effects).contains("\"requestId\":3"), "{effects:?}");
     for id in [2, 3] {
-        assert_eq!(told(&mut mux, &format!("{{\"id\":{id},\"result\":1}}")), []);
+        assert_eq!(effects_of(&mut mux, &format!("{{\"id\":{id},\"result\":1}}")), []);
     }
     assert_eq!(mux.calls_open(), 0);
 }
@@ -253,12 +253,12 @@ fn server_messages_without_a_request_go_only_where_the_target_is_certain() {
     let (mut mux, sessions) = opened(2);
     let (log, ask) =
         (r#"{"method":"notifications/message","params":{}}"#, r#"{"id":"q","method":"sampling/createMessage"}"#);
-    assert_eq!(told(&mut mux, log), []);
-    assert!(line(&told(&mut mux, ask)).contains("\"id\":\"q\",\"error\""));
+    assert_eq!(effects_of(&mut mux, log), []);
+    assert!(line(&effects_of(&mut mux, ask)).contains("\"id\":\"q\",\"error\""));
     hear(&mut mux, asker(1, sessions[0]), r#"{"id":1,"method":"tools/call"}"#);
     let to_first = |text: &str| Effect::Before { exchange: 1, message: text.into() };
-    assert_eq!(told(&mut mux, log), [to_first(log)]);
-    assert_eq!(told(&mut mux, ask), [to_first(ask)]);
+    assert_eq!(effects_of(&mut mux, log), [to_first(log)]);
+    assert_eq!(effects_of(&mut mux, ask), [to_first(ask)]);
     // Only the session that was asked can answer, and once.
     let reply = r#"{"id":"q","result":{"x":1}}"#;
     for from in [asker(9, sessions[1]), stateless(9)] {
@@ -269,14 +269,14 @@ fn server_messages_without_a_request_go_only_where_the_target_is_certain() {
     // A call whose agent left may still be the cause.
     mux.on_left(1, false, &mut Vec::new());
     hear(&mut mux, asker(2, sessions[1]), r#"{"id":1,"method":"tools/call"}"#);
-    assert_eq!(told(&mut mux, log), []);
-    assert!(line(&told(&mut mux, ask)).contains("\"error\""));
-    told(&mut mux, r#"{"id":2,"result":1}"#);
-    assert_eq!(told(&mut mux, log), [Effect::Before { exchange: 2, message: log.into() }]);
+    assert_eq!(effects_of(&mut mux, log), []);
+    assert!(line(&effects_of(&mut mux, ask)).contains("\"error\""));
+    effects_of(&mut mux, r#"{"id":2,"result":1}"#);
+    assert_eq!(effects_of(&mut mux, log), [Effect::Before { exchange: 2, message: log.into() }]);
     let changed = r#"{"method":"notifications/tools/list_changed"}"#;
-    assert_eq!(told(&mut mux, changed), [Effect::ToAll(changed.into())]);
+    assert_eq!(effects_of(&mut mux, changed), [Effect::ToAll(changed.into())]);
     assert_eq!(
-        line(&told(&mut mux, r#"{"id":[1],"method":"ping"}"#.replace("[1]", "8").as_str())),
+        line(&effects_of(&mut mux, r#"{"id":[1],"method":"ping"}"#.replace("[1]", "8").as_str())),
         r#"{"jsonrpc":"2.0","id":8,"result":{}}"#
     );
 }
@@ -285,7 +285,7 @@ fn server_messages_without_a_request_go_only_where_the_target_is_certain() {
 fn server_requests_are_refused_when_their_session_ends() {
     let (mut mux, sessions) = opened(1);
     let ask = r#"{"id":4,"method":"elicitation/create"}"#;
-    assert_eq!(told(&mut mux, ask), [Effect::ToSession { session: sessions[0], message: ask.into() }]);
+    assert_eq!(effects_of(&mut mux, ask), [Effect::ToSession { session: sessions[0], message: ask.into() }]);
     let mut effects = Vec::new();
     mux.close_session(sessions[0], &mut effects);
     assert!(line(&effects).contains("\"id\":4,\"error\""));
@@ -302,7 +302,7 @@ fn a_listener_receives_its_messages_under_its_own_id() {
         )
     };
     let message = text("\"M\"").into_bytes();
-    assert_eq!(told(&mut mux, &text("2")), [Effect::Before { exchange: 2, message }]);
+    assert_eq!(effects_of(&mut mux, &text("2")), [Effect::Before { exchange: 2, message }]);
 }
 
 #[test]
@@ -319,7 +319,7 @@ fn limits_are_kept() {
     }
     assert!(mux.calls_open() == 64 && mux.calls.len() <= 64 + 256, "{}", mux.calls.len());
     let ask = |id: u64| format!(r#"{{"id":{id},"method":"roots/list"}}"#);
-    let refused = (0..400).filter(|id| matches!(told(&mut mux, &ask(*id))[..], [Effect::ToServer(_)])).count();
+    let refused = (0..400).filter(|id| matches!(effects_of(&mut mux, &ask(*id))[..], [Effect::ToServer(_)])).count();
     assert_eq!(refused, 400 - 256);
 }
 

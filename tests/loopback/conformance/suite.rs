@@ -91,8 +91,8 @@ impl Outcome {
 
     /// How many requests it sent over HTTP/2.
     pub(crate) fn http2_requests(&self) -> usize {
-        let said = self.printed.lines().find_map(|line| line.strip_prefix(HTTP2_REQUESTS));
-        said.map_or(0, |number| number.parse().expect("a number of requests"))
+        let text = self.printed.lines().find_map(|line| line.strip_prefix(HTTP2_REQUESTS));
+        text.map_or(0, |number| number.parse().expect("a number of requests"))
     }
 
     /// What this run and another do not have in common, one line per check; empty when they agree in every check.

@@ -56,8 +56,8 @@ fn every_call_and_every_connection_that_made_none_is_listed_with_where_it_stoppe
     let mut agent = site.agent(LOCALHOST, "one.test", b"").unwrap();
     let trace = format!("traceparent: 00-{TRACE}-00f067aa0ba902b7-01\r\n");
     assert!(ask(&mut agent, &call("one.test", "search", &trace)).unwrap().starts_with("HTTP/1.1 200 "));
-    let told = ask(&mut agent, &call_with("two.test", "other", "", &meta())).unwrap();
-    assert!(told.starts_with("HTTP/1.1 503 "), "{told}");
+    let message = ask(&mut agent, &call_with("two.test", "other", "", &meta())).unwrap();
+    assert!(message.starts_with("HTTP/1.1 503 "), "{message}");
     assert!(ask(&mut agent, &call("three.test", "other", "")).unwrap().starts_with("HTTP/1.1 421 "));
     // The agent finds the certificate to be for other names.
     assert!(site.agent(LOCALHOST, "three.test", b"").is_err());
@@ -79,8 +79,8 @@ fn every_call_and_every_connection_that_made_none_is_listed_with_where_it_stoppe
     assert_eq!((offline.status, offline.host.as_deref()), (Some(503), Some("two.test")));
     assert!(offline.decisions.iter().any(|decision| decision.rule.contains("waited")), "{offline:#?}");
     // The agent is told by which ids its operator finds the call.
-    let told: serde_json::Value = serde_json::from_str(told.split_once("\r\n\r\n").unwrap().1).unwrap();
-    let data = &told["error"]["data"];
+    let message: serde_json::Value = serde_json::from_str(message.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let data = &message["error"]["data"];
     assert_eq!((data["call"].as_str(), data["trace"].as_str()), (offline.id.as_deref(), Some(OTHER_TRACE)));
     assert_eq!(
         (&data["tool"], &data["tunnel"], offline.trace_id.as_deref()),

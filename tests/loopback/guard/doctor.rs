@@ -9,19 +9,19 @@ use adit::control::demo::Demo;
 use adit::private;
 use serde_json::Value;
 
-use super::site::{LOCALHOST, SECRETS, Site, serve, serve_upstream_saying, text};
+use super::site::{LOCALHOST, SECRETS, Site, serve, serve_upstream_with, text};
 use crate::http2::node::Node;
 use crate::process::command;
 
 /// What the doctor says of this configuration, and its exit code.
 pub(crate) fn examine(config: &Path, more: &[&str]) -> (Option<i32>, Vec<Value>) {
     let out = command(&[&["doctor", "--json", "--config", &text(config)], more].concat()).output().expect("it runs");
-    let said = [out.stdout.as_slice(), &out.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
-    let said: Value =
-        serde_json::from_slice(&out.stdout).unwrap_or_else(|error| panic!("{error}, {}: {said}", out.status));
-    assert!(!said.to_string().contains(SECRETS[0]) && !String::from_utf8_lossy(&out.stderr).contains(SECRETS[0]));
-    (out.status.code(), said["findings"].as_array().expect("findings").clone())
+    let printed = [out.stdout.as_slice(), &out.stderr].concat();
+    let printed = String::from_utf8_lossy(&printed);
+    let printed: Value =
+        serde_json::from_slice(&out.stdout).unwrap_or_else(|error| panic!("{error}, {}: {printed}", out.status));
+    assert!(!printed.to_string().contains(SECRETS[0]) && !String::from_utf8_lossy(&out.stderr).contains(SECRETS[0]));
+    (out.status.code(), printed["findings"].as_array().expect("findings").clone())
 }
 
 /// The verdicts of a check, and what was found.
@@ -32,19 +32,19 @@ pub(crate) fn of<'a>(findings: &'a [Value], check: &str) -> (Vec<&'a str>, Strin
 }
 
 pub(crate) fn verdict(findings: &[Value], check: &str, want: &str) -> String {
-    let (verdicts, told) = of(findings, check);
-    assert_eq!(verdicts, [want], "{check}: {told}");
-    told
+    let (verdicts, text) = of(findings, check);
+    assert_eq!(verdicts, [want], "{check}: {text}");
+    text
 }
 
 /// A real MCP server.
 fn serve_mcp() -> SocketAddr {
-    let (told, address) = std::sync::mpsc::channel();
+    let (shared, address) = std::sync::mpsc::channel();
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async move {
             let listener = tokio::net::TcpListener::bind((LOCALHOST, 0)).await.expect("a port");
-            told.send(listener.local_addr().expect("an address")).expect("somebody waits");
+            shared.send(listener.local_addr().expect("an address")).expect("somebody waits");
             Demo::serve(listener, std::future::pending()).await.expect("it serves");
         });
     });
@@ -119,8 +119,8 @@ fn faults_of_a_connector_are_reported_with_their_remedy() {
     let config = write_connector(&site, "not-the-secret-of-tunnel-one", &edge, &format!("http://{gone}"), "");
     let (code, findings) = examine(&config, &[]);
     assert_eq!(code, Some(2));
-    let told = verdict(&findings, "edge.link", "fail");
-    assert!(told.contains("refuses this connector as tnl_0") && told.contains("compare connect.tunnel"), "{told}");
+    let text = verdict(&findings, "edge.link", "fail");
+    assert!(text.contains("refuses this connector as tnl_0") && text.contains("compare connect.tunnel"), "{text}");
     assert!(verdict(&findings, "upstream.mcp", "fail").contains("check that the MCP server runs there"));
     // Nobody listens at the edge: what depends on it is not tried.
     let config = write_connector(&site, SECRETS[0], &gone.to_string(), "unix:/nowhere/mcp.sock", "");
@@ -133,16 +133,16 @@ fn faults_of_a_connector_are_reported_with_their_remedy() {
     let (_, findings) = examine(&config, &["--set", "connect.edge_name=other.test"]);
     assert!(verdict(&findings, "edge.certificate", "fail").contains("not for"), "{findings:?}");
     // An upstream that is no MCP server, and one that is not allowed.
-    let silent = serve_upstream_saying("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+    let silent = serve_upstream_with("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
     let config = write_connector(&site, SECRETS[0], &edge, &format!("http://{silent}"), "");
     assert!(verdict(&examine(&config, &[]).1, "upstream.mcp", "fail").contains("not an MCP server"));
     let config = write_connector(&site, SECRETS[0], &edge, "http://localhost:9", "allowed_upstreams = \"10.0.0.0/8\"");
-    let (_, told) = of(&examine(&config, &[]).1, "upstream.address");
-    assert!(told.contains("add 127.0.0.1/32 there"), "{told}");
+    let (_, text) = of(&examine(&config, &[]).1, "upstream.address");
+    assert!(text.contains("add 127.0.0.1/32 there"), "{text}");
     // A public URL whose authority is not known here.
     let url = format!("https://localhost:{}/mcp", site.agents.port());
-    let told = verdict(&examine(&config, &["--url", &url]).1, "public.mcp", "fail");
-    assert!(told.contains("authority that is not trusted here") && told.contains("--url-ca-file"), "{told}");
+    let text = verdict(&examine(&config, &["--url", &url]).1, "public.mcp", "fail");
+    assert!(text.contains("authority that is not trusted here") && text.contains("--url-ca-file"), "{text}");
     // A secret that others can read.
     let config = write_connector(&site, SECRETS[0], &edge, "http://127.0.0.1:9", "");
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
@@ -178,15 +178,15 @@ fn an_upstream_that_checks_host_origin_or_path_is_reported_with_its_setting() {
         fs::write(&config, with_route).unwrap();
         examine(&config, &["--mcp-path", path]).1
     };
-    let told = verdict(&judge("/mcp", ""), "upstream.mcp", "fail");
-    assert!(told.contains("redirects to http://localhost:8000/mcp/ (307)") && told.contains("--mcp-path"), "{told}");
-    let told = verdict(&judge("/mcp/", ""), "upstream.mcp", "fail");
-    assert!(told.contains("421") && told.contains("set upstream_host"), "{told}");
+    let text = verdict(&judge("/mcp", ""), "upstream.mcp", "fail");
+    assert!(text.contains("redirects to http://localhost:8000/mcp/ (307)") && text.contains("--mcp-path"), "{text}");
+    let text = verdict(&judge("/mcp/", ""), "upstream.mcp", "fail");
+    assert!(text.contains("421") && text.contains("set upstream_host"), "{text}");
     let host = "upstream_host = \"localhost:8000\"\n";
-    let told = verdict(&judge("/hidden", host), "upstream.mcp", "fail");
-    assert!(told.contains("403") && told.contains("upstream_origin"), "{told}");
-    let told = verdict(&judge("/mcp/", host), "upstream.origin", "warn");
-    assert!(told.contains("https://one.test (403)") && told.contains("upstream_origin"), "{told}");
+    let text = verdict(&judge("/hidden", host), "upstream.mcp", "fail");
+    assert!(text.contains("403") && text.contains("upstream_origin"), "{text}");
+    let text = verdict(&judge("/mcp/", host), "upstream.origin", "warn");
+    assert!(text.contains("https://one.test (403)") && text.contains("upstream_origin"), "{text}");
     let rewriting = format!("{host}upstream_origin = \"rewrite\"\n");
     verdict(&judge("/mcp/", &rewriting), "upstream.origin", "ok");
     let dropping = format!("{host}upstream_origin = \"drop\"\n");
@@ -212,22 +212,22 @@ fn an_upstream_that_calls_itself_by_its_private_address_is_found_out() {
         fs::write(&config, with_route).unwrap();
         let (_, findings) = examine(&config, &[]);
         assert!(verdict(&findings, "upstream.mcp", "ok").contains("asks for authorization"));
-        let (verdicts, told) = of(&findings, "upstream.oauth");
-        (verdicts.join(" "), told)
+        let (verdicts, text) = of(&findings, "upstream.oauth");
+        (verdicts.join(" "), text)
     };
     let servers = r#""authorization_servers":["https://as.test"]"#;
     let good: &'static str = Box::leak(format!(r#"{{"resource":"https://one.test/mcp",{servers}}}"#).into_boxed_str());
     assert_eq!(judge(good, "").0, "ok");
     let own: &'static str =
         Box::leak(format!(r#"{{"resource":"http://127.0.0.1:3000/mcp",{servers}}}"#).into_boxed_str());
-    let (verdict, told) = judge(own, "");
+    let (verdict, text) = judge(own, "");
     assert_eq!(verdict, "fail");
-    assert!(told.contains("agents call one.test") && told.contains("public URL"), "{told}");
-    assert!(told.contains("rewrite_oauth_metadata"), "{told}");
+    assert!(text.contains("agents call one.test") && text.contains("public URL"), "{text}");
+    assert!(text.contains("rewrite_oauth_metadata"), "{text}");
     assert_eq!(judge(own, "rewrite_oauth_metadata = true\n").0, "fail", "this is not the upstream's own address");
     let named = "upstream_host = \"127.0.0.1:3000\"\nrewrite_oauth_metadata = true\n";
-    let (verdict, told) = judge(own, named);
-    assert!(verdict == "ok" && told.contains("https://one.test/mcp"), "agents read it rewritten: {told}");
+    let (verdict, text) = judge(own, named);
+    assert!(verdict == "ok" && text.contains("https://one.test/mcp"), "agents read it rewritten: {text}");
 }
 
 #[test]
@@ -244,9 +244,9 @@ fn an_edge_is_looked_at_while_it_runs_and_while_it_does_not() {
     let (code, findings) = examine(&site.file("running.toml"), &[]);
     assert_eq!(code, Some(0), "{findings:?}");
     assert!(verdict(&findings, "agents.listen", "ok").contains("something listens"));
-    let (verdicts, told) = of(&findings, "tunnel.links");
-    assert_eq!(verdicts, ["ok", "warn"], "{told}");
-    assert!(told.contains("tnl_0 has 1 links") && told.contains("tnl_1 has no connector"), "{told}");
+    let (verdicts, text) = of(&findings, "tunnel.links");
+    assert_eq!(verdicts, ["ok", "warn"], "{text}");
+    assert!(text.contains("tnl_0 has 1 links") && text.contains("tnl_1 has no connector"), "{text}");
     assert!(verdict(&findings, "agents.certificate", "ok").contains("one.test, two.test"));
     assert!(of(&findings, "tunnel.hosts").0.is_empty(), "{findings:?}");
     // The tunnel gets a host for which its connector has no route.
@@ -262,10 +262,10 @@ fn an_edge_is_looked_at_while_it_runs_and_while_it_does_not() {
     fs::write(site.file("idle.toml"), format!("{idle}[admission]\nallow_from = \"192.0.2.0/24\"\n")).unwrap();
     let (code, findings) = examine(&site.file("idle.toml"), &[]);
     assert_eq!(code, Some(2));
-    let (verdicts, told) = of(&findings, "agents.certificate");
-    assert!(verdicts == ["ok", "fail"] && told.contains("it does not name three.test"), "{told}");
-    let (verdicts, told) = of(&findings, "admission");
-    assert!(verdicts == ["ok", "warn"] && told.contains("/readyz"), "{told}");
+    let (verdicts, text) = of(&findings, "agents.certificate");
+    assert!(verdicts == ["ok", "fail"] && text.contains("it does not name three.test"), "{text}");
+    let (verdicts, text) = of(&findings, "admission");
+    assert!(verdicts == ["ok", "warn"] && text.contains("/readyz"), "{text}");
 }
 
 #[test]

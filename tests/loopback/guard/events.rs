@@ -41,12 +41,12 @@ fn serve_events(at_once: usize, apart: Duration) -> SocketAddr {
     let listen = move || async move {
         ([("content-type", "text/event-stream")], Body::from_stream(events(at_once, apart))).into_response()
     };
-    let (told, address) = std::sync::mpsc::channel();
+    let (shared, address) = std::sync::mpsc::channel();
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async move {
             let listener = tokio::net::TcpListener::bind((LOCALHOST, 0)).await.expect("a port");
-            told.send(listener.local_addr().expect("an address")).expect("somebody waits");
+            shared.send(listener.local_addr().expect("an address")).expect("somebody waits");
             let app = Router::new().route("/mcp", post(initialized).get(listen).delete(|| async {}));
             axum::serve(listener, app).await.expect("it serves");
         });
@@ -114,8 +114,8 @@ fn events_that_come_one_by_one_are_found_to() {
 fn a_proxy_that_holds_events_back_is_found_out() {
     let findings = examined(serve_events(1, APART), hold_events_back);
     assert!(verdict(&findings, "upstream.sse", "ok").contains("one by one"), "{findings:?}");
-    let told = verdict(&findings, "public.sse", "fail");
-    assert!(told.contains("did not come within") && told.contains("proxy_buffering off"), "{told}");
+    let text = verdict(&findings, "public.sse", "fail");
+    assert!(text.contains("did not come within") && text.contains("proxy_buffering off"), "{text}");
 }
 
 #[test]
@@ -123,6 +123,6 @@ fn a_server_that_holds_its_own_events_back_is_found_out() {
     // Ten at once, and then none for longer than anybody listens.
     let findings = examined(serve_events(10, Duration::from_secs(3_600)), |agents| agents);
     assert!(verdict(&findings, "upstream.sse", "warn").contains("10 events at once"), "{findings:?}");
-    let (verdicts, told) = of(&findings, "public.sse");
-    assert!(verdicts == ["warn"] && told.contains("10 events came at once"), "{told}");
+    let (verdicts, text) = of(&findings, "public.sse");
+    assert!(verdicts == ["warn"] && text.contains("10 events came at once"), "{text}");
 }

@@ -30,13 +30,13 @@ fn heads_that_do_not_end_are_bounded_together() {
     loop {
         let mut socket = dial(site.agents, LOCALHOST).unwrap();
         // In two parts, the first of which is kept; a refused one may be reset before it could be read.
-        let mut said = String::new();
+        let mut text = String::new();
         let sent = socket.write_all(&head).and_then(|()| {
             std::thread::yield_now();
             socket.write_all(end)?;
             socket.shutdown(std::net::Shutdown::Write)
         });
-        if sent.and_then(|()| socket.read_to_string(&mut said)).is_ok() && said.starts_with("HTTP/1.1 200 ") {
+        if sent.and_then(|()| socket.read_to_string(&mut text)).is_ok() && text.starts_with("HTTP/1.1 200 ") {
             break;
         }
     }
@@ -50,9 +50,9 @@ fn silent_peers_are_closed_after_the_time_for_a_head() {
     let mut half = site.agent(LOCALHOST, "one.test", b"").unwrap();
     half.sock.write_all(&[23, 3, 3]).unwrap();
     assert_eq!(silent.read(&mut [0]).unwrap(), 0);
-    let mut said = Vec::new();
-    half.sock.read_to_end(&mut said).unwrap();
-    assert!(!said.is_empty(), "it is told why");
+    let mut text = Vec::new();
+    half.sock.read_to_end(&mut text).unwrap();
+    assert!(!text.is_empty(), "it is told why");
 }
 
 #[test]

@@ -85,7 +85,7 @@ fn the_agents_port_takes_no_links_and_the_connectors_port_no_calls() {
     // An agent that claims to be a connector is not answered as an agent.
     let mut stranger = site.client(site.connectors, LOCALHOST, "localhost", b"", ALPN_LINK).unwrap();
     stranger.write_all(b"GET / HTTP/1.1\r\nHost: one.test\r\n\r\n").unwrap();
-    let mut said = Vec::new();
-    let _ = stranger.read_to_end(&mut said);
-    assert!(!String::from_utf8_lossy(&said).contains("HTTP/1.1"), "{said:?}");
+    let mut text = Vec::new();
+    let _ = stranger.read_to_end(&mut text);
+    assert!(!String::from_utf8_lossy(&text).contains("HTTP/1.1"), "{text:?}");
 }

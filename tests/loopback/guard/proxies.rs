@@ -67,38 +67,43 @@ fn a_proxy_is_believed_and_must_say_for_whom_it_speaks() {
 }
 
 /// A site whose edge has these lines, and what its upstream is told of the address that an agent called.
-fn told_at(edge: &'static str, more: &str, from: Ipv4Addr, said: &[u8]) -> String {
+fn public_address(edge: &'static str, more: &str, from: Ipv4Addr, text: &[u8]) -> String {
     let mut site = Site::scaled(Scale { edge, ..Scale::default() }, [""; 2], more);
     site.connect(0, &["one.test"]);
     let mut socket = dial(site.agents, from).unwrap();
-    socket.write_all(said).unwrap();
-    told_in(&ask(&mut socket, "").unwrap())
+    socket.write_all(text).unwrap();
+    address_in(&ask(&mut socket, "").unwrap())
 }
 
 /// What an upstream was told of the address that an agent called, as its answer repeats it.
-fn told_in(answer: &str) -> String {
-    let told =
+fn address_in(answer: &str) -> String {
+    let field =
         |name: &str| answer.split(&format!("\r\nX-Forwarded-{name}: ")).nth(1).and_then(|rest| rest.lines().next());
-    let (scheme, host) = (told("Proto"), told("Host"));
+    let (scheme, host) = (field("Proto"), field("Host"));
     format!("{}://{}", scheme.unwrap_or_else(|| panic!("{answer}")), host.unwrap_or_else(|| panic!("{answer}")))
 }
 
 #[test]
 fn the_scheme_is_forwarded_when_a_proxy_ends_tls() {
-    assert_eq!(told_at("", "", LOCALHOST, GET.as_bytes()), "http://one.test");
+    assert_eq!(public_address("", "", LOCALHOST, GET.as_bytes()), "http://one.test");
     // The PROXY protocol's field about TLS: the client's connection has it.
     let mut with_tls = header("192.0.2.7");
     with_tls.extend([0x20, 0, 5, 0x01, 0, 0, 0, 0]);
     with_tls[15] += 8;
-    let said = [&with_tls[..], GET.as_bytes()].concat();
-    assert_eq!(told_at("", BEHIND_A_PROXY, LOCALHOST, &said), "https://one.test");
+    let text = [&with_tls[..], GET.as_bytes()].concat();
+    assert_eq!(public_address("", BEHIND_A_PROXY, LOCALHOST, &text), "https://one.test");
     assert_eq!(
-        told_at("public_url = \"https://one.test:8443\"", "", LOCALHOST, GET.as_bytes()),
+        public_address("public_url = \"https://one.test:8443\"", "", LOCALHOST, GET.as_bytes()),
         "https://one.test:8443"
     );
-    let said = GET.replace("\r\n\r\n", "\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: pub.test\r\n\r\n");
+    let text = GET.replace("\r\n\r\n", "\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: pub.test\r\n\r\n");
     let trusted = |from| {
-        told_at("trusted_proxies = \"127.0.0.1\"\nallow_plain_http_off_loopback = true", "", from, said.as_bytes())
+        public_address(
+            "trusted_proxies = \"127.0.0.1\"\nallow_plain_http_off_loopback = true",
+            "",
+            from,
+            text.as_bytes(),
+        )
     };
     assert_eq!(trusted(LOCALHOST), "https://pub.test");
     assert_eq!(trusted(Ipv4Addr::new(127, 0, 0, 2)), "http://one.test", "a stranger");
@@ -110,11 +115,11 @@ fn a_page_of_the_host_itself_may_call_when_a_proxy_ends_its_tls() {
     let mut with_tls = header("192.0.2.7");
     with_tls.extend([0x20, 0, 5, 0x01, 0, 0, 0, 0]);
     with_tls[15] += 8;
-    let said = [&with_tls[..], page.as_bytes()].concat();
-    assert_eq!(told_at("", BEHIND_A_PROXY, LOCALHOST, &said), "https://one.test");
-    assert_eq!(told_at("public_url = \"https://one.test\"", "", LOCALHOST, page.as_bytes()), "https://one.test");
-    let said = page.replace("\r\n\r\n", "\r\nX-Forwarded-Proto: https\r\n\r\n");
-    assert_eq!(told_at("trusted_proxies = \"127.0.0.1\"", "", LOCALHOST, said.as_bytes()), "https://one.test");
+    let text = [&with_tls[..], page.as_bytes()].concat();
+    assert_eq!(public_address("", BEHIND_A_PROXY, LOCALHOST, &text), "https://one.test");
+    assert_eq!(public_address("public_url = \"https://one.test\"", "", LOCALHOST, page.as_bytes()), "https://one.test");
+    let text = page.replace("\r\n\r\n", "\r\nX-Forwarded-Proto: https\r\n\r\n");
+    assert_eq!(public_address("trusted_proxies = \"127.0.0.1\"", "", LOCALHOST, text.as_bytes()), "https://one.test");
 }
 
 /// A connection of HTTP/2 behind a proxy that says for whom it speaks.
@@ -137,9 +142,9 @@ fn a_proxy_is_believed_for_each_call_over_http_2() {
     for (stream, host) in [(1, "one.test"), (3, "two.test")] {
         peer.send(&get_on(stream, host));
         assert_eq!(peer.status(stream), 200);
-        let told = String::from_utf8(peer.until(&[frames::DATA]).payload).unwrap();
-        assert!(came_from(&told, "192.0.2.7"), "{told}");
-        assert!(told.contains(&format!("\r\nX-Forwarded-Host: {host}\r\n")), "{told}");
+        let message = String::from_utf8(peer.until(&[frames::DATA]).payload).unwrap();
+        assert!(came_from(&message, "192.0.2.7"), "{message}");
+        assert!(message.contains(&format!("\r\nX-Forwarded-Host: {host}\r\n")), "{message}");
     }
 }
 
@@ -150,15 +155,15 @@ fn a_host_may_have_a_public_url_of_its_own() {
     let mut site = Site::scaled(Scale { edge, ..Scale::default() }, ["", own], "");
     site.connect(0, &["one.test"]);
     site.connect(1, &["two.test"]);
-    let told = |said: &str| {
+    let address_of = |text: &str| {
         let mut socket = dial(site.agents, LOCALHOST).unwrap();
-        socket.write_all(said.as_bytes()).unwrap();
-        told_in(&ask(&mut socket, "").unwrap())
+        socket.write_all(text.as_bytes()).unwrap();
+        address_in(&ask(&mut socket, "").unwrap())
     };
-    assert_eq!(told(GET), "https://one.test:8443");
-    assert_eq!(told(&GET.replace("one.test", "two.test")), "http://two.test:8080");
+    assert_eq!(address_of(GET), "https://one.test:8443");
+    assert_eq!(address_of(&GET.replace("one.test", "two.test")), "http://two.test:8080");
     // Its pages may call it.
-    assert_eq!(told(&GET.replace("\r\n\r\n", "\r\nOrigin: https://one.test\r\n\r\n")), "https://one.test:8443");
+    assert_eq!(address_of(&GET.replace("\r\n\r\n", "\r\nOrigin: https://one.test\r\n\r\n")), "https://one.test:8443");
 }
 
 #[test]
@@ -184,9 +189,9 @@ fn only_a_proxy_is_trusted() {
     assert!(site.agent(stranger, "one.test", &header("192.0.2.7")).is_err());
     let mut socket = dial(site.agents, stranger).unwrap();
     socket.write_all(&[&header("192.0.2.7"), GET.as_bytes()].concat()).unwrap();
-    let mut said = String::new();
-    let _ = socket.read_to_string(&mut said);
-    assert!(said.is_empty() || said.starts_with("HTTP/1.1 400 "), "{said}");
+    let mut text = String::new();
+    let _ = socket.read_to_string(&mut text);
+    assert!(text.is_empty() || text.starts_with("HTTP/1.1 400 "), "{text}");
     let answer = site.get(stranger, "one.test").unwrap();
     assert!(came_from(&answer, "127.0.0.2"), "{answer}");
 }

@@ -22,11 +22,11 @@ const SHORT: &str = "hunter2-short";
 const TOKEN: &str = "Bearer-token-of-an-agent-2026";
 const BODY: &str = "what-an-agent-says-to-a-tool";
 
-/// Where everything lies, and what was said.
+/// Where everything lies, and the output of all programs.
 struct Runs {
     dir: tempfile::TempDir,
-    /// Every piece of output, by what said it.
-    said: Vec<(String, String)>,
+    /// Every piece of output, by its source.
+    output: Vec<(String, String)>,
     running: Vec<(Child, PathBuf)>,
 }
 
@@ -39,17 +39,17 @@ impl Runs {
     fn run(&mut self, what: &str, mut command: Command) {
         let out = command.output().expect("it runs");
         let all = [out.stdout, out.stderr].concat();
-        self.said.push((what.to_owned(), String::from_utf8_lossy(&all).into_owned()));
+        self.output.push((what.to_owned(), String::from_utf8_lossy(&all).into_owned()));
     }
 
     /// Starts a role, whose output goes to a file, and waits until that holds this word.
     fn start(&mut self, what: &str, mut command: Command, until: &str) {
-        let file = self.dir.path().join(format!("{what}.said"));
+        let file = self.dir.path().join(format!("{what}.output"));
         let out = File::create(&file).expect("a file");
         command.stdout(out.try_clone().expect("shared")).stderr(out);
         let child = command.spawn().expect("it starts");
         let argv = fs::read(format!("/proc/{}/cmdline", child.id())).unwrap_or_default();
-        self.said.push((format!("the command line of {what}"), String::from_utf8_lossy(&argv).into_owned()));
+        self.output.push((format!("the command line of {what}"), String::from_utf8_lossy(&argv).into_owned()));
         self.running.push((child, file.clone()));
         let began = Instant::now();
         while !fs::read_to_string(&file).expect("text").contains(until) {
@@ -60,22 +60,22 @@ impl Runs {
 
     /// The value of a key that a role announced.
     fn announced(&self, what: &str, key: &str) -> String {
-        let said = fs::read_to_string(self.dir.path().join(format!("{what}.said"))).expect("text");
-        let mut lines = said.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-        lines.find_map(|line| line[key].as_str().map(str::to_owned)).unwrap_or_else(|| panic!("no {key} in {said}"))
+        let stated = fs::read_to_string(self.dir.path().join(format!("{what}.output"))).expect("text");
+        let mut lines = stated.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        lines.find_map(|line| line[key].as_str().map(str::to_owned)).unwrap_or_else(|| panic!("no {key} in {stated}"))
     }
 
-    /// Ends what runs, and gathers all that was said.
+    /// Ends what runs, and gathers all output.
     fn end(mut self) -> Vec<(String, String)> {
         for (mut child, file) in std::mem::take(&mut self.running) {
             let _ = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
             let _ = child.wait();
-            let mut said = String::new();
-            File::open(&file).and_then(|mut file| file.read_to_string(&mut said)).expect("text");
-            assert!(said.contains(" INFO "), "{} says too little", file.display());
-            self.said.push((text(&file), said));
+            let mut log = String::new();
+            File::open(&file).and_then(|mut file| file.read_to_string(&mut log)).expect("text");
+            assert!(log.contains(" INFO "), "{} has too little output", file.display());
+            self.output.push((text(&file), log));
         }
-        self.said
+        self.output
     }
 }
 
@@ -135,7 +135,7 @@ fn no_secret_is_ever_printed() {
         }
         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_owned()
     });
-    let mut runs = Runs { dir: tempfile::tempdir().unwrap(), said: Vec::new(), running: Vec::new() };
+    let mut runs = Runs { dir: tempfile::tempdir().unwrap(), output: Vec::new(), running: Vec::new() };
     let key_lines = write_files(runs.dir.path(), &format!("http://{upstream}"));
 
     // Roles that run, with all that they can be made to say.
@@ -172,7 +172,7 @@ fn no_secret_is_ever_printed() {
             tls_client(roots, dial(agents, LOCALHOST).unwrap(), "one.test", b"", ALPN_HTTP1).expect("a handshake");
         let answer = ask(&mut agent, &request).unwrap();
         assert_eq!(answer.starts_with("HTTP/1.1 200 "), host == "one.test", "{answer}");
-        runs.said.push((format!("the answer for {host}"), answer));
+        runs.output.push((format!("the answer for {host}"), answer));
     }
     for role in ["edge", "connect"] {
         let admin = runs.announced(role, "admin");
@@ -181,7 +181,7 @@ fn no_secret_is_ever_printed() {
         {
             let mut socket = TcpStream::connect(admin.trim_start_matches("http://")).unwrap();
             let get = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-            runs.said.push((format!("{path} of {role}"), ask(&mut socket, &get).unwrap()));
+            runs.output.push((format!("{path} of {role}"), ask(&mut socket, &get).unwrap()));
         }
     }
 
@@ -201,11 +201,13 @@ fn no_secret_is_ever_printed() {
             let name = format!("{} in the bundle of {role}", entry.path().expect("a path").display());
             let mut content = String::new();
             entry.read_to_string(&mut content).expect("text");
-            runs.said.push((name, content));
+            runs.output.push((name, content));
         }
     }
     let bundled = |part: &str, word: &str| {
-        runs.said.iter().any(|(what, said)| what.starts_with(part) && what.ends_with("edge") && said.contains(word))
+        runs.output
+            .iter()
+            .any(|(source, text)| source.starts_with(part) && source.ends_with("edge") && text.contains(word))
     };
     assert!(
         bundled("adit-support/failed-calls.json", "unknown_host") && bundled("adit-support/status.json", "tnl_one")
@@ -238,13 +240,13 @@ fn no_secret_is_ever_printed() {
     once.env("ADIT_TUNNEL_SECRET", SECRET);
     runs.run("up --once", once);
 
-    let said = runs.end();
-    assert!(said.len() > 50, "{} pieces of output", said.len());
-    assert!(said.iter().any(|(what, said)| what.ends_with("edge.said") && said.contains("slow call")));
+    let output = runs.end();
+    assert!(output.len() > 50, "{} pieces of output", output.len());
+    assert!(output.iter().any(|(source, text)| source.ends_with("edge.output") && text.contains("slow call")));
     let secrets = [SECRET, WRONG, SHORT, TOKEN, BODY].into_iter().flat_map(forms).chain(key_lines);
     for secret in secrets {
-        for (what, said) in &said {
-            assert!(!said.contains(&secret), "{what} tells {secret}");
+        for (source, text) in &output {
+            assert!(!text.contains(&secret), "{source} contains {secret}");
         }
     }
 }

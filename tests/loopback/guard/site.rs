@@ -258,7 +258,7 @@ fn serve_upstream(n: usize) -> SocketAddr {
 }
 
 /// An upstream that always answers the same.
-pub(crate) fn serve_upstream_saying(answer: &'static str) -> SocketAddr {
+pub(crate) fn serve_upstream_with(answer: &'static str) -> SocketAddr {
     serve(move |_| answer)
 }
 

@@ -46,9 +46,9 @@ fn agents_of_one_tunnel_that_read_nothing_take_nothing_from_another() {
     for driver in drivers() {
         let mut site = Site::scaled(small(driver), [""; 2], "");
         let (asked, answer) = (Arc::new(AtomicUsize::new(0)), Arc::clone(&answer));
-        let told = Arc::clone(&asked);
+        let shared = Arc::clone(&asked);
         let large = serve(move |_| {
-            told.fetch_add(1, Ordering::Relaxed);
+            shared.fetch_add(1, Ordering::Relaxed);
             Arc::clone(&answer)
         });
         site.connect_to(0, &[HOSTS[0]], &format!("http://{large}"));

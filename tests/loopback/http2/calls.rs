@@ -29,14 +29,14 @@ fn curl_calls_over_tls_and_in_the_clear() {
         let resolve = format!("{HOST}:{port}:127.0.0.1");
         for (version, scheme) in [("--http2", "https"), ("--http2-prior-knowledge", "http")] {
             let url = format!("{scheme}://{HOST}:{port}/mcp");
-            let said = curl(&[version, "--resolve", &resolve, "--data", "{\"id\":7}", &url]);
-            assert!(said.ends_with("{\"id\":7}|2 200"), "{said}");
-            assert!(said.starts_with("POST /mcp HTTP/1.1\r\n"), "{said}");
-            assert!(said.contains(&format!("X-Forwarded-Proto: {scheme}\r\n")), "{said}");
+            let text = curl(&[version, "--resolve", &resolve, "--data", "{\"id\":7}", &url]);
+            assert!(text.ends_with("{\"id\":7}|2 200"), "{text}");
+            assert!(text.starts_with("POST /mcp HTTP/1.1\r\n"), "{text}");
+            assert!(text.contains(&format!("X-Forwarded-Proto: {scheme}\r\n")), "{text}");
         }
         let url = format!("https://{HOST}:{port}/mcp");
-        let said = curl(&["--http1.1", "--resolve", &resolve, "--data", "{\"id\":7}", &url]);
-        assert!(said.ends_with("{\"id\":7}|1.1 200"), "HTTP/1.1 is spoken as before: {said}");
+        let text = curl(&["--http1.1", "--resolve", &resolve, "--data", "{\"id\":7}", &url]);
+        assert!(text.ends_with("{\"id\":7}|1.1 200"), "HTTP/1.1 is spoken as before: {text}");
     });
 }
 
@@ -49,23 +49,23 @@ fn curl_calls_where_its_tls_ends_in_the_connector() {
         let resolve = format!("{HOST}:{port}:127.0.0.1");
         let url = |path: &str| format!("https://{HOST}:{port}{path}");
         for (version, spoken) in [("--http2", "2"), ("--http1.1", "1.1")] {
-            let said = curl(&[version, "--resolve", &resolve, "--data", "{\"id\":7}", &url("/mcp")]);
-            assert!(said.ends_with(&format!("{{\"id\":7}}|{spoken} 200")), "{said}");
-            assert!(said.starts_with("POST /mcp HTTP/1.1\r\n"), "{said}");
-            assert!(said.contains("X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: https\r\n"), "{said}");
+            let text = curl(&[version, "--resolve", &resolve, "--data", "{\"id\":7}", &url("/mcp")]);
+            assert!(text.ends_with(&format!("{{\"id\":7}}|{spoken} 200")), "{text}");
+            assert!(text.starts_with("POST /mcp HTTP/1.1\r\n"), "{text}");
+            assert!(text.contains("X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: https\r\n"), "{text}");
         }
         // Large bodies, interim responses, and trailers, which curl shows among the fields.
-        let said = curl(&["--http2", "--resolve", &resolve, &url("/bytes/3000000")]);
-        assert_eq!(said.len(), 3_000_000 + "|2 200".len());
-        let said = curl(&["--http2", "--include", "--resolve", &resolve, &url("/early")]);
-        assert!(said.starts_with("HTTP/2 103") && said.ends_with("ok|2 200"), "{said}");
-        let said = curl(&["--http2", "--include", "--resolve", &resolve, &url("/chunks/100")]);
-        assert!(said.contains("x-sum: 100\r\n") && said.ends_with("|2 200"), "{said}");
+        let text = curl(&["--http2", "--resolve", &resolve, &url("/bytes/3000000")]);
+        assert_eq!(text.len(), 3_000_000 + "|2 200".len());
+        let text = curl(&["--http2", "--include", "--resolve", &resolve, &url("/early")]);
+        assert!(text.starts_with("HTTP/2 103") && text.ends_with("ok|2 200"), "{text}");
+        let text = curl(&["--http2", "--include", "--resolve", &resolve, &url("/chunks/100")]);
+        assert!(text.contains("x-sum: 100\r\n") && text.ends_with("|2 200"), "{text}");
         // Many at once, on one connection.
         site.asked();
         let urls = url(&format!("/bytes/[1-{CALLS}]"));
-        let said = curl(&["--http2", "--parallel", "--parallel-max", "30", "--resolve", &resolve, &urls]);
-        assert_eq!((said.matches("|2 200").count(), site.asked().len()), (CALLS, CALLS), "{said}");
+        let text = curl(&["--http2", "--parallel", "--parallel-max", "30", "--resolve", &resolve, &urls]);
+        assert_eq!((text.matches("|2 200").count(), site.asked().len()), (CALLS, CALLS), "{text}");
         site.end();
     }
 }
@@ -75,11 +75,11 @@ fn a_call_arrives_as_it_was_sent_and_its_answer_too() {
     on_each_driver(|site| {
         with_client(site.agents(), async |client| {
             let answer = client.call(Method::POST, "/mcp?a=b", CALL).await.unwrap();
-            let said = String::from_utf8_lossy(&answer.body).to_ascii_lowercase();
+            let stated = String::from_utf8_lossy(&answer.body).to_ascii_lowercase();
             assert_eq!(answer.head.status(), 200);
-            assert!(said.starts_with("post /mcp?a=b http/1.1\r\n"), "{said}");
-            assert!(said.contains(&format!("host: {HOST}\r\n")), "{said}");
-            assert!(said.ends_with(std::str::from_utf8(CALL).unwrap()), "{said}");
+            assert!(stated.starts_with("post /mcp?a=b http/1.1\r\n"), "{stated}");
+            assert!(stated.contains(&format!("host: {HOST}\r\n")), "{stated}");
+            assert!(stated.ends_with(std::str::from_utf8(CALL).unwrap()), "{stated}");
             assert!(answer.head.headers().contains_key("server-timing"), "{:?}", answer.head);
             assert_eq!(answer.head.headers()["content-type"], "text/plain");
             let head = request(Method::HEAD, "/bytes/5").body(()).unwrap();
@@ -100,16 +100,16 @@ fn bodies_and_trailers_pass_both_ways() {
             send.send_data(Bytes::from_static(b"hello "), false).unwrap();
             send.send_data(Bytes::from_static(b"world!"), false).unwrap();
             send.send_trailers(trailers).unwrap();
-            let said = String::from_utf8(whole(response).await.unwrap().body.to_vec()).unwrap();
-            assert!(said.contains("\r\nTransfer-Encoding: chunked\r\n"), "{said}");
-            assert!(said.ends_with("hello world!x-sum: 12\r\n"), "{said}");
+            let text = String::from_utf8(whole(response).await.unwrap().body.to_vec()).unwrap();
+            assert!(text.contains("\r\nTransfer-Encoding: chunked\r\n"), "{text}");
+            assert!(text.ends_with("hello world!x-sum: 12\r\n"), "{text}");
             // The same with an announced length.
             let request = request(Method::POST, "/mcp").header("content-length", 6).header("trailer", "x-sum");
             let (response, mut send) = client.begin(request.body(()).unwrap(), false).await;
             send.send_data(Bytes::from_static(b"hello "), false).unwrap();
             send.send_trailers([("x-sum".parse().unwrap(), "6".parse().unwrap())].into_iter().collect()).unwrap();
-            let said = String::from_utf8(whole(response).await.unwrap().body.to_vec()).unwrap();
-            assert!(said.ends_with("hello x-sum: 6\r\n"), "{said}");
+            let text = String::from_utf8(whole(response).await.unwrap().body.to_vec()).unwrap();
+            assert!(text.ends_with("hello x-sum: 6\r\n"), "{text}");
             // And back.
             let answer = client.call(Method::GET, "/chunks/100000", b"").await.unwrap();
             assert_eq!((answer.body.len(), &answer.trailers["x-sum"]), (100_000, &"100000".parse().unwrap()));
@@ -176,8 +176,8 @@ fn a_hundred_calls_at_once_get_their_own_answers() {
                     tokio::spawn(async move {
                         let path = format!("/mcp/{nth}");
                         let answer = client.call(Method::POST, &path, CALL).await.unwrap();
-                        let said = String::from_utf8(answer.body.to_vec()).unwrap();
-                        assert!(said.starts_with(&format!("POST /mcp/{nth} HTTP/1.1\r\n")), "{said}");
+                        let text = String::from_utf8(answer.body.to_vec()).unwrap();
+                        assert!(text.starts_with(&format!("POST /mcp/{nth} HTTP/1.1\r\n")), "{text}");
                     })
                 });
                 for call in calls.collect::<Vec<_>>() {
@@ -220,9 +220,9 @@ fn a_call_that_another_core_has_the_link_for_is_served_there() {
                 with_client(site.agents(), async |client| {
                     for _ in 0..3 {
                         let answer = client.call(Method::POST, "/mcp", CALL).await.unwrap();
-                        let said = String::from_utf8(answer.body.to_vec()).unwrap();
-                        assert!(said.contains("X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: http\r\n"), "{said}");
-                        assert!(said.ends_with(std::str::from_utf8(CALL).unwrap()), "{said}");
+                        let text = String::from_utf8(answer.body.to_vec()).unwrap();
+                        assert!(text.contains("X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: http\r\n"), "{text}");
+                        assert!(text.ends_with(std::str::from_utf8(CALL).unwrap()), "{text}");
                         assert_eq!(answer.head.headers().get_all("server-timing").iter().count(), 1);
                     }
                     let answer = client.call(Method::GET, "/chunks/200000", b"").await.unwrap();

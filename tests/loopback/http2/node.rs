@@ -11,7 +11,7 @@ use rustls::pki_types::UnixTime;
 /// The server, which ends with this.
 pub(crate) struct Node {
     child: Child,
-    said: BufReader<ChildStdout>,
+    stdout: BufReader<ChildStdout>,
     files: tempfile::TempDir,
     authority: Authority,
     pub(crate) port: u16,
@@ -41,8 +41,8 @@ impl Node {
         node.args([script, how]).args(["key", "cert", "socket"].map(path));
         node.args(passes_on_to.map(|port| port.to_string()));
         let mut child = node.stdout(Stdio::piped()).spawn().expect("node is there, as npm is");
-        let said = BufReader::new(child.stdout.take().unwrap());
-        let mut started = Node { child, said, files, authority, port: 0 };
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut started = Node { child, stdout, files, authority, port: 0 };
         started.port = started.says().parse().unwrap();
         started
     }
@@ -50,7 +50,7 @@ impl Node {
     /// The next line that it writes.
     pub(crate) fn says(&mut self) -> String {
         let mut line = String::new();
-        self.said.read_line(&mut line).unwrap();
+        self.stdout.read_line(&mut line).unwrap();
         line.trim_end().to_owned()
     }
 

@@ -123,11 +123,11 @@ impl Upstream {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let (asked, (hold, held)) = (Arc::<Mutex<Vec<String>>>::default(), channel());
-        let told = Arc::clone(&asked);
+        let shared = Arc::clone(&asked);
         thread::spawn(move || {
             for socket in listener.incoming().flatten() {
-                let (told, hold) = (Arc::clone(&told), hold.clone());
-                thread::spawn(move || while serve(&socket, &told, &hold).is_some() {});
+                let (shared, hold) = (Arc::clone(&shared), hold.clone());
+                thread::spawn(move || while serve(&socket, &shared, &hold).is_some() {});
             }
         });
         Upstream { address, asked, held: Mutex::new(held) }
@@ -135,7 +135,7 @@ impl Upstream {
 }
 
 /// Serves one request; none if no other can follow.
-fn serve(mut socket: &TcpStream, told: &Mutex<Vec<String>>, hold: &Sender<Held>) -> Option<()> {
+fn serve(mut socket: &TcpStream, message: &Mutex<Vec<String>>, hold: &Sender<Held>) -> Option<()> {
     let mut reader = BufReader::new(socket);
     let mut text = String::new();
     while !text.ends_with("\r\n\r\n") {
@@ -145,7 +145,7 @@ fn serve(mut socket: &TcpStream, told: &Mutex<Vec<String>>, hold: &Sender<Held>)
     }
     let lower = text.to_ascii_lowercase();
     let path = text.split(' ').nth(1)?.to_owned();
-    told.lock().unwrap().push(text.split(' ').take(2).collect::<Vec<_>>().join(" "));
+    message.lock().unwrap().push(text.split(' ').take(2).collect::<Vec<_>>().join(" "));
     if path == "/hold" {
         hold.send(Held(socket.try_clone().ok()?)).ok()?;
         return None;

@@ -152,9 +152,9 @@ fn events_pass_at_once_and_a_call_that_is_given_up_is_cancelled() {
             echo(&client, "http").await;
         });
         let cancel = u32::from(h2::Reason::CANCEL);
-        let mut said = [node.says(), node.says()];
-        said.sort();
-        assert_eq!(said, [format!("reset /events {cancel}"), format!("reset /hold {cancel}")]);
+        let mut stated = [node.says(), node.says()];
+        stated.sort();
+        assert_eq!(stated, [format!("reset /events {cancel}"), format!("reset /hold {cancel}")]);
     });
 }
 

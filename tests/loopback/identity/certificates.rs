@@ -169,7 +169,7 @@ fn client_certificates_identify_callers_at_the_edge_and_at_the_connector() {
 }
 
 /// What the server is told by the signed header.
-fn told(got: &Got) -> Value {
+fn caller_claims(got: &Got) -> Value {
     let request = got.lock().unwrap().pop().unwrap();
     let line = request.lines().find(|line| line.starts_with("X-Caller: ")).unwrap_or_else(|| panic!("{request}"));
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(line.split('.').nth(1).unwrap()).unwrap()).unwrap()
@@ -197,8 +197,9 @@ fn a_token_takes_precedence_over_a_certificate_and_both_are_checked() {
         };
         let says = |agent: &mut Agent, fields: &str| {
             is_answered(agent, fields);
-            let said = told(&got);
-            [&said["sub"], &said["sub_iss"], &said["proof"]].map(|text| text.as_str().unwrap_or_default().to_owned())
+            let stated = caller_claims(&got);
+            [&stated["sub"], &stated["sub_iss"], &stated["proof"]]
+                .map(|text| text.as_str().unwrap_or_default().to_owned())
         };
         let bad = shown(&Signer::new("k1").sign(&claims(ISSUER, RESOURCE)));
         let key = "Authorization: Bearer open-sesame\r\n";
@@ -257,7 +258,7 @@ fn anonymous_callers_get_no_identity_header() {
         let auth = RouteAuth::new(terms, Vec::new()).without_tokens().with_certificates(ca.terms(false));
         tunnel.authorize(at_edge, Some(&Arc::new(auth)));
         is_answered(&mut tunnel.agent_with(&alice), forged);
-        assert_eq!(told(&got)["sub"], ALICE);
+        assert_eq!(caller_claims(&got)["sub"], ALICE);
         is_answered(&mut tunnel.agent(), forged);
         let passed = got.lock().unwrap().pop().unwrap();
         assert!(!passed.to_lowercase().replace('_', "-").contains("x-caller"), "{traffic:?}: {passed}");

@@ -82,9 +82,9 @@ fn is_exchanged(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
     }
     let asked = server.was_asked_for();
     assert_eq!(asked.len(), 2, "{place}: once for each token");
-    let said: Vec<Option<&str>> =
+    let text: Vec<Option<&str>> =
         ["audience", "scope", "subject_token", "resource"].map(|name| asked[0].get(name).map(String::as_str)).into();
-    assert_eq!(said, [Some("tickets-api"), Some("tickets:read tickets:write"), Some(&*alice), None], "{place}");
+    assert_eq!(text, [Some("tickets-api"), Some("tickets:read tickets:write"), Some(&*alice), None], "{place}");
 
     // What is not given is not sent, and what is given has to be a token of somebody else.
     let [refused, down, own, wrong] = ["refused", "down", "own", "wrong"].map(token_of);
@@ -257,12 +257,12 @@ fn an_exchange_that_takes_too_long_is_given_up_and_counted() {
 fn a_connector_exchanges_tokens_as_configured() {
     let (got, server) = (Got::default(), LoginServer::start(&Arc::new(Signer::new("k1"))));
     server.knows_client(ID, SECRET);
-    let said = |subject: &str| {
-        let mut said: Value = claims(&server.issuer(), RESOURCE);
-        said["sub"] = json!(subject);
-        said
+    let stated = |subject: &str| {
+        let mut stated: Value = claims(&server.issuer(), RESOURCE);
+        stated["sub"] = json!(subject);
+        stated
     };
-    let [alice, bob] = ["alice", "bob"].map(|subject| server.sign(&said(subject)));
+    let [alice, bob] = ["alice", "bob"].map(|subject| server.sign(&stated(subject)));
     server.exchanges(&alice, Exchanges::Gives("of-alice".into()));
     server.exchanges(&bob, Exchanges::Gives("of-bob".into()));
     let (upstream, login) = (serve(&got), server.issuer());

@@ -86,7 +86,7 @@ fn stolen() -> String {
 }
 
 /// What the server is told of the caller of the last request. The field of the edge must not be in it.
-fn told(got: &Got) -> Value {
+fn caller_claims(got: &Got) -> Value {
     let request = got.lock().unwrap().pop().unwrap();
     assert!(!request.to_lowercase().replace('_', "-").contains("adit-caller"), "{request}");
     let line = request.lines().find(|line| line.starts_with("X-Caller: ")).unwrap_or_else(|| panic!("{request}"));
@@ -114,9 +114,9 @@ fn a_connector_accepts_forwarded_identities_of_edges_only() {
             for fields in [shown(&alice), format!("{}{forged}", shown(&alice))] {
                 let (head, answer) = ask(&mut tunnel.agent(), "/mcp", &fields, &call("get_a"));
                 assert_eq!(answer["result"], json!({"content": []}), "{place}: {head}{answer}");
-                let said = told(&got);
-                assert_eq!((&said["sub"], &said["sub_iss"]), (&json!("alice"), &json!(ISSUER)), "{place}: {said}");
-                assert_eq!((&said["proof"], &said["forwarded_by"]), (&json!("forwarded"), &json!("front")), "{said}");
+                let text = caller_claims(&got);
+                assert_eq!((&text["sub"], &text["sub_iss"]), (&json!("alice"), &json!(ISSUER)), "{place}: {text}");
+                assert_eq!((&text["proof"], &text["forwarded_by"]), (&json!("forwarded"), &json!("front")), "{text}");
                 let (_, denied) = ask(&mut tunnel.agent(), "/mcp", &fields, &call("put"));
                 assert_eq!(denied["error"]["message"], "Unknown tool: put", "{place}: what is bob's stays bob's");
             }
@@ -142,7 +142,7 @@ fn a_connector_accepts_forwarded_identities_of_edges_only() {
                 }
             }
             while !got.lock().unwrap().is_empty() {
-                assert_eq!(told(&got)["sub"], "alice", "{place}: over HTTP/2");
+                assert_eq!(caller_claims(&got)["sub"], "alice", "{place}: over HTTP/2");
             }
 
             // The session of a caller is the caller's, also where only the edge knows who that is.

@@ -18,7 +18,7 @@ use crate::support::Tunnel;
 const FORGED: &str = "X-Caller: eve\r\nx_caller: eve\r\nX-CALLER: eve\r\n";
 
 /// What the last request that a server got says of its caller, for this audience.
-fn told(got: &Got, signer: &IdentitySigner, audience: &str) -> Option<(String, Value)> {
+fn caller_claims(got: &Got, signer: &IdentitySigner, audience: &str) -> Option<(String, Value)> {
     let request = got.lock().unwrap().pop().unwrap();
     let lines = request.lines().filter(|line| line.to_lowercase().replace('_', "-").starts_with("x-caller:"));
     let [line] = lines.collect::<Vec<_>>()[..] else { panic!("one, which is not forged: {request}") };
@@ -65,27 +65,27 @@ fn the_identity_header_cannot_be_forged_by_callers() {
         call_as(&alice);
         let has_token = got.lock().unwrap().last().unwrap().contains(alice.trim_end());
         assert_eq!(has_token, !terminated, "{place}: the token goes on where that is so");
-        let (text, said) = told(&got, &signer, RESOURCE).unwrap();
-        assert_eq!((&said["sub"], &said["sub_iss"]), (&json!("alice"), &json!(ISSUER)), "{place}");
+        let (text, stated) = caller_claims(&got, &signer, RESOURCE).unwrap();
+        assert_eq!((&stated["sub"], &stated["sub_iss"]), (&json!("alice"), &json!(ISSUER)), "{place}");
         assert_eq!(
-            (&said["client_id"], &said["scope"], &said["proof"]),
+            (&stated["client_id"], &stated["scope"], &stated["proof"]),
             (&json!("agent-7"), &json!("mcp:tools"), &json!("jwt"))
         );
-        assert!(said["exp"].as_u64().unwrap() - said["iat"].as_u64().unwrap() <= 60, "{place}: {said}");
+        assert!(stated["exp"].as_u64().unwrap() - stated["iat"].as_u64().unwrap() <= 60, "{place}: {stated}");
         call_as(&alice);
-        assert_eq!(told(&got, &signer, RESOURCE).unwrap().0, text, "{place}: it is not signed for each call");
+        assert_eq!(caller_claims(&got, &signer, RESOURCE).unwrap().0, text, "{place}: it is not signed for each call");
 
         // It is for this resource only, and signed with this key only.
         call_as(&alice);
-        assert!(told(&got, &signer, "https://mcp.test/mcp/").is_none());
+        assert!(caller_claims(&got, &signer, "https://mcp.test/mcp/").is_none());
         call_as(&alice);
-        assert!(told(&got, &IdentitySigner::new(&[8; 32]), RESOURCE).is_none());
+        assert!(caller_claims(&got, &IdentitySigner::new(&[8; 32]), RESOURCE).is_none());
 
         call_as(&shown(&tokens.sign(&with("sub", json!("bob")))));
-        assert_eq!(told(&got, &signer, RESOURCE).unwrap().1["sub"], "bob", "{place}");
+        assert_eq!(caller_claims(&got, &signer, RESOURCE).unwrap().1["sub"], "bob", "{place}");
         call_as("Authorization: Bearer open-sesame\r\n");
-        let (_, said) = told(&got, &signer, RESOURCE).unwrap();
-        assert_eq!((&said["sub"], &said["proof"]), (&json!("night-batch"), &json!("key")), "{place}");
+        let (_, stated) = caller_claims(&got, &signer, RESOURCE).unwrap();
+        assert_eq!((&stated["sub"], &stated["proof"]), (&json!("night-batch"), &json!("key")), "{place}");
         tunnel.end();
     }
 }

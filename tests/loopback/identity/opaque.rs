@@ -28,14 +28,14 @@ const SECRET: &str = "a secret=of&the client";
 
 /// What the server says of a good token.
 pub(super) fn active(server: &LoginServer) -> Value {
-    let mut said = claims(&server.issuer(), RESOURCE);
-    said["active"] = json!(true);
-    said
+    let mut text = claims(&server.issuer(), RESOURCE);
+    text["active"] = json!(true);
+    text
 }
 
-fn changed(mut said: Value, name: &str, value: Value) -> Value {
-    said[name] = value;
-    said
+fn changed(mut answer: Value, name: &str, value: Value) -> Value {
+    answer[name] = value;
+    answer
 }
 
 /// An issuer that is asked by a thread of its own, as long as the process lasts.
@@ -72,7 +72,7 @@ fn is_asked(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
     );
     tunnel.authorize(at_edge, Some(&auth(&issuer, Some(""))));
     let good = active(&server);
-    for (token, said) in [
+    for (token, parsed) in [
         ("good", Introspects::Says(good.clone())),
         ("of-sales", Introspects::Says(changed(good.clone(), "groups", json!(["sales"])))),
         ("for-another", Introspects::Says(changed(good.clone(), "aud", json!("https://mcp.test/other")))),
@@ -84,7 +84,7 @@ fn is_asked(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
         ("huge", Introspects::Text(format!("{{\"active\":true,\"x\":\"{}\"}}", "x".repeat(1 << 20)))),
         ("down", Introspects::Fails),
     ] {
-        server.introspects(token, said);
+        server.introspects(token, parsed);
     }
 
     let mut agent = tunnel.agent();
@@ -97,7 +97,7 @@ fn is_asked(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
     let (_, denied) = ask(&mut tunnel.agent(), "/mcp", &shown("of-sales"), &call("get_a"));
     assert_eq!(denied["error"]["message"], "Unknown tool: get_a", "{place}: the policy knows what was said");
     let passed = got.lock().unwrap().len();
-    for (token, status, told) in [
+    for (token, status, expected) in [
         ("for-another", 401, "error_description=\"the token is not for this resource\""),
         ("of-another", 401, "error_description=\"the issuer of the token is not accepted\""),
         ("over", 401, "error_description=\"the token has expired\""),
@@ -109,7 +109,7 @@ fn is_asked(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
         ("down", 503, "Retry-After: 5"),
     ] {
         let (head, answer) = ask(&mut tunnel.agent(), "/mcp", &shown(token), &call("get_a"));
-        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")) && head.contains(told), "{place} {token}: {head}");
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")) && head.contains(expected), "{place} {token}: {head}");
         assert_eq!(head.contains("WWW-Authenticate"), status == 401, "{place} {token}: {head}");
         let reason = if status == 401 { "invalid_token" } else { "introspection_unavailable" };
         assert_eq!((&answer["error"]["data"]["reason"], &answer["id"]), (&json!(reason), &json!(7)), "{place} {token}");

@@ -53,7 +53,7 @@ struct Consent {
 /// A token about which clients ask.
 #[derive(Clone)]
 struct Known {
-    said: Introspects,
+    answer: Introspects,
     asked: usize,
 }
 
@@ -129,10 +129,10 @@ impl LoginServer {
     }
 
     /// Answers this about a token from now on.
-    pub(crate) fn introspects(&self, token: &str, said: Introspects) {
+    pub(crate) fn introspects(&self, token: &str, text: Introspects) {
         let mut tokens = self.tokens.lock().unwrap();
         let asked = tokens.get(token).map_or(0, |known| known.asked);
-        tokens.insert(token.to_owned(), Known { said, asked });
+        tokens.insert(token.to_owned(), Known { answer: text, asked });
     }
 
     /// How often it was asked about a token.
@@ -243,8 +243,8 @@ async fn authorize(State(server): State<LoginServer>, RawQuery(query): RawQuery)
     };
     let mut codes = server.codes.lock().unwrap();
     let code = format!("code-{}", codes.len());
-    let said = [("code", code.clone()), ("state", asked.get("state").unwrap_or_default())];
-    let back = Url::parse_with_params(&consent.redirect_uri, said).map_err(|_| StatusCode::BAD_REQUEST)?;
+    let text = [("code", code.clone()), ("state", asked.get("state").unwrap_or_default())];
+    let back = Url::parse_with_params(&consent.redirect_uri, text).map_err(|_| StatusCode::BAD_REQUEST)?;
     codes.insert(code, consent);
     Ok((StatusCode::FOUND, [(LOCATION, back.to_string())]).into_response())
 }
@@ -313,16 +313,16 @@ async fn introspect(State(server): State<LoginServer>, head: HeaderMap, form: St
         return Err(StatusCode::UNAUTHORIZED);
     }
     let token = Form::parse(&form)?.required("token")?;
-    let said = server.tokens.lock().unwrap().get_mut(&token).map(|known| {
+    let answer = server.tokens.lock().unwrap().get_mut(&token).map(|known| {
         known.asked += 1;
-        known.said.clone()
+        known.answer.clone()
     });
-    match said {
+    match answer {
         None => Ok(json_of(&json!({"active": false})).into_response()),
-        Some(Introspects::Says(said)) => Ok(json_of(&said).into_response()),
-        Some(Introspects::Held(said)) => {
+        Some(Introspects::Says(claims)) => Ok(json_of(&claims).into_response()),
+        Some(Introspects::Held(claims)) => {
             let _ = server.released.subscribe().wait_for(|is_released| *is_released).await;
-            Ok(json_of(&said).into_response())
+            Ok(json_of(&claims).into_response())
         }
         Some(Introspects::Text(text)) => Ok(text.into_response()),
         Some(Introspects::Fails) => Err(StatusCode::BAD_GATEWAY),

@@ -55,8 +55,8 @@ fn check_container(container: &Value, place: &str) {
     // Every file that it is told of is mounted.
     let mounts: Vec<&str> =
         list(&container["volumeMounts"]).iter().filter_map(|mount| mount["mountPath"].as_str()).collect();
-    let told = args.iter().map(String::as_str).chain(variables(container).map(|(_, value)| value));
-    for path in told.filter(|text| text.starts_with('/')) {
+    let values = args.iter().map(String::as_str).chain(variables(container).map(|(_, value)| value));
+    for path in values.filter(|text| text.starts_with('/')) {
         assert!(mounts.iter().any(|mount| path.starts_with(&format!("{mount}/"))), "{place}: {path} is not mounted");
     }
     let used: String = args.join(" ") + &variables(container).map(|(_, value)| format!(" {value}")).collect::<String>();

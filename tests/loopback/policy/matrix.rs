@@ -250,8 +250,8 @@ impl Server {
 
     /// What has come since the last time.
     fn reached(&self) -> Vec<Value> {
-        let told = exchange(&mut TcpStream::connect(self.address).unwrap(), "/reached", "", &json!({}));
-        told.message.as_array().unwrap().clone()
+        let answer = exchange(&mut TcpStream::connect(self.address).unwrap(), "/reached", "", &json!({}));
+        answer.message.as_array().unwrap().clone()
     }
 }
 

@@ -141,12 +141,12 @@ fn readings(command: &mut Command, bodies: &[Vec<u8>]) -> Vec<Vec<(String, Optio
     let mut input = program.stdin.take().unwrap();
     let lines: String = bodies.iter().map(|body| format!("{}\n", Hex(body))).collect();
     let writing = thread::spawn(move || input.write_all(lines.as_bytes()).unwrap());
-    let mut said = String::new();
-    program.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    let mut text = String::new();
+    program.stdout.take().unwrap().read_to_string(&mut text).unwrap();
     writing.join().unwrap();
     assert!(program.wait().unwrap().success());
     let calls: Vec<_> =
-        said.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect();
+        text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect();
     assert_eq!(calls.len(), bodies.len());
     calls
 }

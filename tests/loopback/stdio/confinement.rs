@@ -21,7 +21,7 @@ fn run(confinement: &Confinement, command: &[&str]) -> Output {
     output
 }
 
-fn said(output: &Output) -> String {
+fn output_text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
@@ -55,11 +55,11 @@ fn limits_hold_for_the_command_and_not_for_its_guard() {
         c.display()
     );
     let output = run(&confinement, &["sh", "-c", &script]);
-    let said = said(&output);
+    let text = text(&output);
     for wanted in ["32\n77\n", "NoNewPrivs:\t1", &format!("\n{uid}\n"), "readable", "x\n", "67108864"] {
-        assert!(said.contains(wanted), "{wanted}: {said}");
+        assert!(text.contains(wanted), "{wanted}: {text}");
     }
-    assert!(said.contains("Permission denied") && !said.contains("hidden\n"), "{said}");
+    assert!(text.contains("Permission denied") && !text.contains("hidden\n"), "{text}");
     let free = run(
         &Confinement { may_gain_privileges: true, ..Confinement::default() },
         &["grep", "NoNewPrivs", "/proc/self/status"],
@@ -93,10 +93,10 @@ fn a_command_that_cannot_be_started_says_why() {
     ] {
         let output = run(&confinement, &[&program]);
         assert_eq!(output.status.code(), Some(NOT_STARTED.into()));
-        let said = said(&output);
-        assert!(said.contains(&format!("cannot start {program}")) && said.contains(why), "{why}: {said}");
+        let stated = stated(&output);
+        assert!(stated.contains(&format!("cannot start {program}")) && stated.contains(why), "{why}: {stated}");
     }
     std::fs::write(group.join("cgroup.controllers"), "io pids").unwrap();
-    let said = said(&run(&in_group(), &["true"]));
-    assert!(said.contains("has no controller `memory`, only `io pids`"), "{said}");
+    let stated = stated(&run(&in_group(), &["true"]));
+    assert!(stated.contains("has no controller `memory`, only `io pids`"), "{stated}");
 }

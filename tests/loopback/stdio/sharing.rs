@@ -186,8 +186,8 @@ async fn what_is_not_ambiguous_is_tolerated_and_counted() {
     assert_eq!(plain.call(&first, "misbehave", json!({})).await, Ok("tolerated".to_owned()));
     // Answers that are too long, for the limit of answers and for that of lines.
     for len in [200_000, 3_000_000] {
-        let said = plain.call(&first, "long", json!({"len": len})).await.unwrap();
-        assert!(said.contains("-32603") && said.contains("longer than the limit"), "{len}: {said}");
+        let parsed = plain.call(&first, "long", json!({"len": len})).await.unwrap();
+        assert!(parsed.contains("-32603") && parsed.contains("longer than the limit"), "{len}: {parsed}");
     }
     assert_eq!(plain.call(&first, "complain", json!({"lines": 500})).await, Ok("done".to_owned()));
     // An answer after which nothing more of that can come.

@@ -14,9 +14,9 @@ fn access_to_a_tunnel_can_be_set_while_the_edge_runs_and_survives_other_changes(
     site.edge.as_ref().unwrap().signal("HUP");
     site.edge.as_ref().unwrap().event("reloaded");
     assert_eq!(site.call("a.test", "echo").0, 403);
-    let told = site.update(id, &["--dry-run", "--reason", "trying"]);
-    assert_eq!(told.tunnel.allow_from, ["192.0.2.0/24"]);
-    assert!(told.tunnel.admission_dry_run);
+    let message = site.update(id, &["--dry-run", "--reason", "trying"]);
+    assert_eq!(message.tunnel.allow_from, ["192.0.2.0/24"]);
+    assert!(message.tunnel.admission_dry_run);
     assert_eq!(site.call("a.test", "echo").0, 200);
     site.update(id, &["--dry-run=false", "--allow", "127.0.0.0/8", "--allow", "::1"]);
     assert_eq!(site.call("a.test", "echo").0, 200);
@@ -39,8 +39,8 @@ fn access_to_a_tunnel_can_be_set_while_the_edge_runs_and_survives_other_changes(
         (["update", id, "--allow", "10.0.0.1/8"], "write 10.0.0.0/8"),
         (["update", "tnl_none", "--name", "x"], "tunnel_not_found"),
     ] {
-        let told = site.refused(&args);
-        assert!(told.contains(code), "{args:?}: {told}");
+        let message = site.refused(&args);
+        assert!(message.contains(code), "{args:?}: {message}");
     }
 }
 
@@ -105,8 +105,8 @@ fn connectors_that_may_no_longer_come_from_where_they_are_are_ended() {
     assert_eq!(site.call("a.test", "echo").0, 200);
     let slow = site.begin_call("a.test", "slow");
     site.upstream.until_called();
-    let told = site.update(&made.tunnel.id, &["--connectors-from", "192.0.2.7"]);
-    assert_eq!(told.tunnel.connectors_from, ["192.0.2.7/32"]);
+    let message = site.update(&made.tunnel.id, &["--connectors-from", "192.0.2.7"]);
+    assert_eq!(message.tunnel.connectors_from, ["192.0.2.7/32"]);
     assert_eq!(slow.answer().0, 503);
     connector.event("unlinked");
     assert_eq!(site.call("a.test", "echo").0, 503);

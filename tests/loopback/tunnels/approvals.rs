@@ -72,7 +72,7 @@ impl Governed {
     }
 
     /// What the policy says of a call, once the edge has noticed that the connector was started again.
-    fn said(&self, tool: &str) -> Value {
+    fn call_until_answered(&self, tool: &str) -> Value {
         let began = Instant::now();
         loop {
             let (status, answer) = self.site.call("a.test", tool);
@@ -138,16 +138,17 @@ fn a_call_is_made_once_after_it_was_approved_and_a_day_goes_on_after_a_restart()
         String::from_utf8(done.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     };
     let calls = query(&["--rule", "deletes"]);
-    let told: Vec<(&Value, Option<&Value>)> = calls.iter().map(|line| (&line["decision"], line.get("limit"))).collect();
+    let answer: Vec<(&Value, Option<&Value>)> =
+        calls.iter().map(|line| (&line["decision"], line.get("limit"))).collect();
     let (allowed, denied, limit) = (json!("allowed"), json!("denied"), json!("approval"));
     let waits = (&denied, Some(&limit));
-    assert_eq!(told, [waits, waits, (&allowed, None), waits, waits], "{calls:?}");
+    assert_eq!(answer, [waits, waits, (&allowed, None), waits, waits], "{calls:?}");
     assert!(calls.iter().all(|line| line["approval"] == ticket), "{calls:?}");
     let actions: Vec<Value> = query(&[]).into_iter().filter(|line| line["kind"] == "action").collect();
-    let told: Vec<[&Value; 3]> =
+    let answer: Vec<[&Value; 3]> =
         actions.iter().map(|line| [&line["action"], &line["subject"], &line["reason"]]).collect();
     let (yes, no, ticket) = (json!("call.approved"), json!("call.denied"), json!(ticket));
-    assert_eq!(told, [[&yes, &ticket, &json!("by bob: agreed")], [&no, &ticket, &json!("by eve")]]);
+    assert_eq!(answer, [[&yes, &ticket, &json!("by bob: agreed")], [&no, &ticket, &json!("by eve")]]);
     let limits: Vec<Value> =
         query(&["--rule", "mails"]).into_iter().filter_map(|line| line.get("limit").cloned()).collect();
     assert_eq!(limits, [json!("calls_per_day")]);
@@ -157,12 +158,13 @@ fn a_call_is_made_once_after_it_was_approved_and_a_day_goes_on_after_a_restart()
 fn approvals_and_their_use_survive_a_process_that_is_killed() {
     let governed = Governed::new("");
     let (connector, admin) = governed.start();
-    let ticket = |tool: &str| governed.said(tool)["error"]["data"]["ticket"].as_str().unwrap().to_owned();
+    let ticket =
+        |tool: &str| governed.call_until_answered(tool)["error"]["data"]["ticket"].as_str().unwrap().to_owned();
     let tickets = ["delete_a", "delete_b", "delete_c"].map(ticket);
     for (ticket, decision) in tickets.iter().zip(["approve", "approve", "deny"]) {
         assert!(governed.approvals(&admin, &[decision, ticket, "--by", "bob"]).status.success());
     }
-    assert!(governed.said("delete_a").get("result").is_some());
+    assert!(governed.call_until_answered("delete_a").get("result").is_some());
     connector.signal("KILL");
     connector.ended();
 
@@ -177,10 +179,18 @@ fn approvals_and_their_use_survive_a_process_that_is_killed() {
         [(&json!("delete_b"), &approved), (&json!("delete_c"), &denied)],
         "decided before it was killed"
     );
-    assert_eq!(governed.said("delete_a")["error"]["data"]["reason"], "approval_needed", "it was made before that");
-    assert!(governed.said("delete_b").get("result").is_some());
-    assert_eq!(governed.said("delete_b")["error"]["data"]["reason"], "approval_needed", "it was approved once");
-    assert_eq!(governed.said("delete_c")["error"]["data"]["reason"], "approval_denied");
+    assert_eq!(
+        governed.call_until_answered("delete_a")["error"]["data"]["reason"],
+        "approval_needed",
+        "it was made before that"
+    );
+    assert!(governed.call_until_answered("delete_b").get("result").is_some());
+    assert_eq!(
+        governed.call_until_answered("delete_b")["error"]["data"]["reason"],
+        "approval_needed",
+        "it was approved once"
+    );
+    assert_eq!(governed.call_until_answered("delete_c")["error"]["data"]["reason"], "approval_denied");
 }
 
 /// A client of the Python SDK that handles tasks asks by itself, and makes the call again once it was approved.
@@ -218,7 +228,7 @@ fn a_webhook_reports_a_pending_call() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let governed = Governed::new(&webhook(&listener, ""));
     let _connector = governed.start();
-    let ticket = governed.said("delete_a")["error"]["data"]["ticket"].as_str().unwrap().to_owned();
+    let ticket = governed.call_until_answered("delete_a")["error"]["data"]["ticket"].as_str().unwrap().to_owned();
     let message = notified(&listener);
     let (head, body) = message.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("POST /hook HTTP/1.1\r\n"), "{head}");
@@ -265,7 +275,9 @@ fn a_signed_link_decides_exactly_one_call() {
         let url = body["data"]["approval_url"].as_str().unwrap().to_owned();
         url.strip_prefix("https://approve.example/ops").unwrap().to_owned()
     };
-    let reason = |tool: &str| governed.said(tool)["error"]["data"]["reason"].as_str().unwrap_or_default().to_owned();
+    let reason = |tool: &str| {
+        governed.call_until_answered(tool)["error"]["data"]["reason"].as_str().unwrap_or_default().to_owned()
+    };
     assert_eq!(reason("delete_a"), "approval_needed");
     let first = link(notified(&listener));
     let open = |path: &str, form: Option<&str>| page(&admin, path, "approve.example", form);
@@ -297,7 +309,7 @@ fn a_signed_link_decides_exactly_one_call() {
     assert!(status == 200 && html.contains("is approved") && html.contains("&lt;b&gt;bob"), "{html}");
     assert_eq!(open(&first, Some("decision=deny")).0, 409);
     assert!(open(&first, None).2.contains("Decided by"));
-    assert!(governed.said("delete_a").get("result").is_some());
+    assert!(governed.call_until_answered("delete_a").get("result").is_some());
     assert_eq!(open(&first, None).0, 410, "the call was made");
     assert_eq!(reason("delete_a"), "approval_needed");
     let second = link(notified(&listener));
@@ -322,7 +334,7 @@ fn a_signed_link_decides_exactly_one_call() {
     let (connector, admin) = governed.start();
     let again = page(&admin, &third, "approve.example", Some("decision=approve"));
     assert_eq!(again.0, 200, "the key of links is kept: {}", again.2);
-    assert!(governed.said("delete_b").get("result").is_some());
+    assert!(governed.call_until_answered("delete_b").get("result").is_some());
     connector.signal("TERM");
     assert_eq!(connector.ended(), Some(0));
     let done = governed.site.run(&["audit", "query", "--json", text_of(&governed.log)]);
@@ -331,9 +343,9 @@ fn a_signed_link_decides_exactly_one_call() {
     let actions: Vec<Value> =
         lines.filter(|line| line["kind"] == "action").map(|line| json!([line["action"], line["reason"]])).collect();
     let by = "by <b>bob</b> (by link, name not proven): agreed";
-    let nobody = "by somebody (by link)";
+    let unnamed = "by unnamed (by link)";
     assert_eq!(
         actions,
-        [json!(["call.approved", by]), json!(["call.denied", nobody]), json!(["call.approved", nobody])]
+        [json!(["call.approved", by]), json!(["call.denied", unnamed]), json!(["call.approved", unnamed])]
     );
 }

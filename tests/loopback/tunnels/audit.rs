@@ -61,8 +61,8 @@ fn a_call_is_in_the_log_before_its_answer_leaves_and_so_is_an_action() {
             assert_eq!(site.call("a.test", &tool).0, 200);
             for (log, role) in [(&log, "edge"), (&of_connector, "connector")] {
                 let call = of_kind(log, "call").pop().unwrap();
-                let told = (&call["name"], &call["method"], &call["outcome"], &call["status"], &call["role"]);
-                assert_eq!(told, (&json!(tool), &json!("tools/call"), &json!("ok"), &json!(200), &json!(role)));
+                let answer = (&call["name"], &call["method"], &call["outcome"], &call["status"], &call["role"]);
+                assert_eq!(answer, (&json!(tool), &json!("tools/call"), &json!("ok"), &json!(200), &json!(role)));
                 assert_eq!((&call["peer"], &call["id"]), (&json!("127.0.0.1"), &json!("7")), "{call}");
                 assert!(call["bytes"].as_u64().unwrap() > 10 && call["phases_us"].is_object(), "{call}");
             }
@@ -148,9 +148,9 @@ fn arguments_are_logged_by_their_hash_and_a_stream_has_a_line_before_it_begins()
     let changed = fs::read_to_string(&path).unwrap().replace("\"pay\"", "\"say\"");
     fs::write(&path, changed).unwrap();
     let found = site.run(&["audit", "verify", text_of(&log)]);
-    let told = String::from_utf8(found.stdout).unwrap();
-    assert_eq!(found.status.code(), Some(1), "{told}");
-    assert!(told.contains(&format!("line {} was changed", call["seq"])), "{told}");
+    let stdout = String::from_utf8(found.stdout).unwrap();
+    assert_eq!(found.status.code(), Some(1), "{stdout}");
+    assert!(stdout.contains(&format!("line {} was changed", call["seq"])), "{stdout}");
 }
 
 #[test]
@@ -194,14 +194,15 @@ fn a_line_has_the_decision_its_rule_and_its_policy() {
         assert_eq!(line.get("rule"), rule.map(Value::from).as_ref(), "{line}");
         // The connector tells the same of its last calls.
         let number = line["call"].as_str().unwrap();
-        let told = crate::process::command(&["explain", "--admin", admin, number, "--json"]).output().unwrap();
-        let told: Value = serde_json::from_slice(&told.stdout).unwrap();
-        let decisions = told["calls"][0]["decisions"].as_array().unwrap();
-        let by_policy = decisions.iter().find(|told| told["what"] == "policy").unwrap_or_else(|| panic!("{told}"));
-        let told = by_policy["rule"].as_str().unwrap();
+        let message = crate::process::command(&["explain", "--admin", admin, number, "--json"]).output().unwrap();
+        let message: Value = serde_json::from_slice(&message.stdout).unwrap();
+        let decisions = message["calls"][0]["decisions"].as_array().unwrap();
+        let by_policy =
+            decisions.iter().find(|message| message["what"] == "policy").unwrap_or_else(|| panic!("{message}"));
+        let message = by_policy["rule"].as_str().unwrap();
         assert!(
-            told.starts_with(decision) && told.contains(rule.unwrap_or_default().trim_start_matches('#')),
-            "{told}"
+            message.starts_with(decision) && message.contains(rule.unwrap_or_default().trim_start_matches('#')),
+            "{message}"
         );
         // The edge has no policy of its own, and lets all of them through. Its lines tell which of them the server has not seen.
         let line = of_kind(&of_edge, "call").pop().unwrap();
@@ -247,9 +248,9 @@ fn a_line_has_the_decision_its_rule_and_its_policy() {
         csv.contains(",decision,policy,rule,limit,approval,") && csv.contains(&format!(",denied,{digest},no-deletes,")),
         "{csv}"
     );
-    let told = site.run(&["policy", "check", text_of(&policy)]);
-    let told = String::from_utf8(told.stdout).unwrap();
-    assert!(told.contains(&digest[..16]), "the digest is the one that other commands show: {told}");
+    let message = site.run(&["policy", "check", text_of(&policy)]);
+    let message = String::from_utf8(message.stdout).unwrap();
+    assert!(message.contains(&digest[..16]), "the digest is the one that other commands show: {message}");
 }
 
 #[test]
@@ -264,15 +265,15 @@ fn no_answered_call_is_missing_however_often_the_edge_is_killed() {
         for round in 0..kills {
             site.until_linked(&made.tunnel.id);
             let agents = site.agents;
-            let (told, answers) = std::sync::mpsc::channel();
+            let (shared, answers) = std::sync::mpsc::channel();
             let calling: Vec<_> = (0..AGENTS)
                 .map(|agent| {
-                    let told = told.clone();
+                    let shared = shared.clone();
                     thread::spawn(move || {
                         let mut nth = 0;
                         loop {
                             let tool = format!("t-{round}-{agent}-{nth}");
-                            if call(agents, &tool) != Some(200) || told.send(tool).is_err() {
+                            if call(agents, &tool) != Some(200) || shared.send(tool).is_err() {
                                 return;
                             }
                             nth += 1;
@@ -280,7 +281,7 @@ fn no_answered_call_is_missing_however_often_the_edge_is_killed() {
                     })
                 })
                 .collect();
-            drop(told);
+            drop(shared);
             answered.extend(answers.iter().take(AGENTS * CALLS));
             let edge = site.edge.take().unwrap();
             edge.signal("KILL");

@@ -43,12 +43,12 @@ fn a_new_tunnel_and_a_rotation() {
     let (operator, connector) = (Shell::new(), Shell::new());
     for traffic in ["plain", "resealed", "passthrough"] {
         let host = format!("{traffic}.test");
-        let told = operator
+        let message = operator
             .run(&format!("adit tunnel create {flags} --host {host} --host '*.{host}' --traffic {traffic}"), "");
-        let id = value_of(&told, "id").to_owned();
-        let lines = commands(&told);
-        assert_eq!(lines.len(), if traffic == "resealed" { 3 } else { 2 }, "{told}");
-        connector.run(&lines[0], value_of(&told, "token"));
+        let id = value_of(&message, "id").to_owned();
+        let lines = commands(&message);
+        assert_eq!(lines.len(), if traffic == "resealed" { 3 } else { 2 }, "{message}");
+        connector.run(&lines[0], value_of(&message, "token"));
         let running = connector.start(&upstream_of(&site, &lines[1]));
         site.until_linked(&id);
         if let Some(add) = lines.get(2) {
@@ -63,10 +63,10 @@ fn a_new_tunnel_and_a_rotation() {
         }
         drop(running);
 
-        let told = operator.run(&format!("adit tunnel rotate {flags} {id} --overlap 0s"), "");
-        let lines = commands(&told);
-        assert_eq!(lines.len(), 2, "{told}");
-        connector.run(&lines[0], value_of(&told, "token"));
+        let message = operator.run(&format!("adit tunnel rotate {flags} {id} --overlap 0s"), "");
+        let lines = commands(&message);
+        assert_eq!(lines.len(), 2, "{message}");
+        connector.run(&lines[0], value_of(&message, "token"));
         let _running = connector.start(&upstream_of(&site, &lines[1]));
         let shown = site.show(&id);
         let current = shown.credentials.iter().find(|credential| credential.until.is_none());
@@ -78,10 +78,10 @@ fn a_new_tunnel_and_a_rotation() {
 fn a_provisioning_key() {
     let (_parent, site, flags) = site();
     let (operator, host) = (Shell::new(), Shell::new());
-    let told = operator.run(&format!("adit tunnel key create {flags} --uses 1 --host '{{name}}.f.test'"), "");
-    let lines = commands(&told);
-    assert_eq!(lines.len(), 2, "{told}");
-    host.run(&lines[0], value_of(&told, "secret"));
+    let message = operator.run(&format!("adit tunnel key create {flags} --uses 1 --host '{{name}}.f.test'"), "");
+    let lines = commands(&message);
+    assert_eq!(lines.len(), 2, "{message}");
+    host.run(&lines[0], value_of(&message, "secret"));
     let _running = host.start(&upstream_of(&site, &lines[1]));
     let id = loop {
         if let Some(tunnel) = site.list(&[]).pop() {
@@ -97,9 +97,9 @@ fn a_provisioning_key() {
 fn a_new_data_directory() {
     let parent = tempfile::tempdir().unwrap();
     let (operator, dir) = (Shell::new(), parent.path().join("an operator's data"));
-    let told = operator.run(&format!("adit edge init --data-dir \"{}\" --name localhost", text_of(&dir)), "");
-    let lines = commands(&told);
-    assert_eq!(lines.len(), 2, "{told}");
+    let message = operator.run(&format!("adit edge init --data-dir \"{}\" --name localhost", text_of(&dir)), "");
+    let lines = commands(&message);
+    assert_eq!(lines.len(), 2, "{message}");
     let authority = adit::tls::Authority::new("agents", rustls_pki_types::UnixTime::now(), 1).unwrap();
     let issued = authority.issue(&["a.test"]).unwrap();
     fs::write(operator.path("agents.pem"), issued.cert_pem).unwrap();
@@ -127,8 +127,8 @@ fn a_restore_and_a_damaged_store() {
     let (id, backup) = (made.tunnel.id, operator.run(&format!("adit edge backup {data_dir}"), ""));
     site.run_tunnel(&["revoke", &id]);
     site.end_edge();
-    let told = operator.run(&format!("adit edge restore {data_dir} --from \"{}\"", backup.trim()), "");
-    let [withdraw, again] = commands(&told).try_into().unwrap_or_else(|lines| panic!("{lines:?} in {told}"));
+    let message = operator.run(&format!("adit edge restore {data_dir} --from \"{}\"", backup.trim()), "");
+    let [withdraw, again] = commands(&message).try_into().unwrap_or_else(|lines| panic!("{lines:?} in {message}"));
     site.run_edge("auto");
     // The admin listener has any free port here.
     operator.run(&format!("ADIT_ADMIN_URL={} {withdraw}", site.admin), "");
@@ -141,8 +141,8 @@ fn a_restore_and_a_damaged_store() {
     bytes[4096..].fill(0);
     fs::write(&store, &bytes).unwrap();
     let refused = operator.command(&format!("adit edge {data_dir} --listen 127.0.0.1:0 --admin off")).output().unwrap();
-    let told = String::from_utf8(refused.stderr).unwrap();
-    operator.run(quoted_command(&told), "");
+    let message = String::from_utf8(refused.stderr).unwrap();
+    operator.run(quoted_command(&message), "");
     site.run_edge("auto");
     assert_eq!(site.show(&id).id, id);
 }

@@ -49,8 +49,8 @@ fn the_environment_names_the_proxy_unless_a_setting_does() {
     // Directly, the name means nothing.
     let before = proxy.asked().len();
     for (more, no_proxy) in [(&["--set", "connect.proxy=off"][..], ""), (&[], "edge.test")] {
-        let told = start(more, &[("HTTPS_PROXY", &url), ("NO_PROXY", no_proxy)]).event("no_link");
-        assert!(told["why"].as_str().unwrap().contains("the name edge.test cannot be resolved"), "{told}");
+        let message = start(more, &[("HTTPS_PROXY", &url), ("NO_PROXY", no_proxy)]).event("no_link");
+        assert!(message["why"].as_str().unwrap().contains("the name edge.test cannot be resolved"), "{message}");
     }
     assert_eq!(proxy.asked().len(), before);
 }
@@ -93,14 +93,14 @@ fn a_provisioning_key_is_traded_through_the_proxy() {
 fn a_proxy_that_refuses_is_named_without_its_password() {
     let ((site, _), proxy) = (site(), ForwardProxy::start());
     let made = site.create(&["--host", "a.test"]);
-    for (login, said) in [("me:wrong@", "does not accept the user and password"), ("", "requires a login")] {
+    for (login, expected) in [("me:wrong@", "does not accept the user and password"), ("", "requires a login")] {
         for scheme in ["http", "socks5"] {
             let setting = format!("connect.proxy={scheme}://{login}{}", proxy.address);
             let args = site.connector_args("a.test", &made.token.tunnel_token);
             let args: Vec<&str> = args.iter().map(String::as_str).chain(["--set", &setting]).collect();
-            let told = Adit::start(&args).event("no_link");
-            let why = told["why"].as_str().unwrap();
-            assert!(why.contains(said) && why.contains(&format!("{scheme}://{}", proxy.address)), "{why}");
+            let message = Adit::start(&args).event("no_link");
+            let why = message["why"].as_str().unwrap();
+            assert!(why.contains(expected) && why.contains(&format!("{scheme}://{}", proxy.address)), "{why}");
             assert!(!why.contains("wrong"), "{why}");
         }
     }

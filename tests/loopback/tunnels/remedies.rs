@@ -18,8 +18,8 @@ use crate::process::Adit;
 fn a_data_directory_that_is_missing_or_half_there_is_made() {
     let parent = tempfile::tempdir().unwrap();
     let (operator, dir) = (Shell::new(), parent.path().join("an operator's data"));
-    let told = start_refused(&dir);
-    operator.run(quoted_command(&told), "");
+    let message = start_refused(&dir);
+    operator.run(quoted_command(&message), "");
     let run = format!("exec adit edge --json --data-dir \"{}\" --listen 127.0.0.1:0", text_of(&dir));
     let start = || {
         let mut edge = operator.command(&run);
@@ -33,16 +33,16 @@ fn a_data_directory_that_is_missing_or_half_there_is_made() {
         match left {
             Some(left) => {
                 fs::remove_file(dir.join(lost)).unwrap();
-                let told = operator.refused(&init);
+                let message = operator.refused(&init);
                 // The first file is moved away, as it says.
                 fs::remove_file(dir.join(left)).unwrap();
-                operator.run(quoted_command(&told), "");
+                operator.run(quoted_command(&message), "");
             }
             None => {
                 private_write(&dir.join(lost), "");
-                let told = operator.refused(&format!("adit tunnel list --data-dir \"{}\"", text_of(&dir)));
+                let message = operator.refused(&format!("adit tunnel list --data-dir \"{}\"", text_of(&dir)));
                 fs::remove_file(dir.join(lost)).unwrap();
-                operator.run(quoted_command(&told), "");
+                operator.run(quoted_command(&message), "");
             }
         }
         start().event("listening");
@@ -73,8 +73,8 @@ fn a_store_that_is_held_or_half_restored_or_has_no_back_up() {
 
     let holder = rusqlite::Connection::open(&store).unwrap();
     holder.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let told = operator.refused(&format!("adit tunnel create {flags} --host b.test"));
-    let holders = operator.run(quoted_command(&told), "");
+    let message = operator.refused(&format!("adit tunnel create {flags} --host b.test"));
+    let holders = operator.run(quoted_command(&message), "");
     assert!(holders.split_whitespace().any(|id| id == std::process::id().to_string()), "{holders}");
     holder.execute_batch("ROLLBACK").unwrap();
     drop(holder);
@@ -84,8 +84,8 @@ fn a_store_that_is_held_or_half_restored_or_has_no_back_up() {
     operator.run(&format!("adit edge backup {data_dir}"), "");
     fs::copy(&store, site.data_dir().join("store.sqlite.restored-20270115T080000Z")).unwrap();
     fs::rename(&store, site.data_dir().join("store.sqlite.replaced-20270115T080000Z")).unwrap();
-    let told = operator.refused(&format!("adit edge backup {data_dir}"));
-    operator.run(quoted_command(&told), "");
+    let message = operator.refused(&format!("adit edge backup {data_dir}"));
+    operator.run(quoted_command(&message), "");
     site.run_edge("auto");
     assert_eq!(site.show(&made.tunnel.id).id, made.tunnel.id);
     site.end_edge();
@@ -94,8 +94,8 @@ fn a_store_that_is_held_or_half_restored_or_has_no_back_up() {
     let mut bytes = fs::read(&store).unwrap();
     bytes[4096..].fill(0);
     fs::write(&store, &bytes).unwrap();
-    let told = start_refused(&site.data_dir());
-    let command = quoted_command(&told).replace("FILE", &format!("\"{}\"", text_of(&backup)));
+    let message = start_refused(&site.data_dir());
+    let command = quoted_command(&message).replace("FILE", &format!("\"{}\"", text_of(&backup)));
     operator.run(&command, "");
     site.run_edge("auto");
     assert_eq!(site.show(&made.tunnel.id).id, made.tunnel.id);
@@ -117,9 +117,9 @@ fn restored_credentials_are_revoked() {
     site.run_tunnel(&["cert", "archive", &sealed, &certificate.id]);
     site.run_tunnel(&["key", "revoke", &key.key.id]);
     site.end_edge();
-    let told = operator.run(&format!("adit edge restore {data_dir} --from \"{}\"", backup.trim()), "");
-    let lines = commands(&told);
-    assert_eq!(lines.len(), 4, "{told}");
+    let message = operator.run(&format!("adit edge restore {data_dir} --from \"{}\"", backup.trim()), "");
+    let lines = commands(&message);
+    assert_eq!(lines.len(), 4, "{message}");
     site.run_edge("auto");
     // The admin listener has any free port here.
     lines[..3].iter().for_each(|line| drop(operator.run(&format!("ADIT_ADMIN_URL={} {line}", site.admin), "")));
@@ -132,14 +132,14 @@ fn restored_credentials_are_revoked() {
 fn the_authority_that_the_log_of_a_connector_names_is_registered() {
     let (_parent, site, flags) = super::printed::site();
     let (operator, connector) = (Shell::new(), Shell::new());
-    let told = operator.run(&format!("adit tunnel create {flags} --host a.test --traffic resealed"), "");
-    let lines = commands(&told);
-    connector.run(&lines[0], value_of(&told, "token"));
+    let message = operator.run(&format!("adit tunnel create {flags} --host a.test --traffic resealed"), "");
+    let lines = commands(&message);
+    connector.run(&lines[0], value_of(&message, "token"));
     let mut running = connector.command(&format!("exec {}", super::printed::upstream_of(&site, &lines[1])));
     running.stderr(Stdio::piped());
     let mut running = Adit::of(running);
     let line = Log::of(running.take_log()).line(&["register it there"]);
-    site.until_linked(value_of(&told, "id"));
+    site.until_linked(value_of(&message, "id"));
     fs::copy(connector.path("adit-state/seal-ca.pem"), operator.path("seal-ca.pem")).unwrap();
     operator.run_at(&site, quoted_command(&line));
     assert_eq!(site.call("a.test", "echo").0, 200);
@@ -163,8 +163,8 @@ fn a_secret_and_a_key_without_a_passphrase_are_made_with_openssl() {
     let passphrase = "-passout pass:a-passphrase";
     shell.run(&format!("openssl pkcs8 -topk8 -in plain.pem -out \"an operator's.pem\" {passphrase}"), "");
     let start = "adit edge --config adit.toml --admin off --connectors-listen 127.0.0.1:0 --driver epoll --cores 1";
-    let told = shell.refused(&format!("{start} --connectors-key-file \"an operator's.pem\""));
-    let decrypt = quoted_command(&told);
+    let message = shell.refused(&format!("{start} --connectors-key-file \"an operator's.pem\""));
+    let decrypt = quoted_command(&message);
     // The passphrase is typed where there is a terminal.
     shell.run(&format!("{decrypt} -passin stdin"), "a-passphrase\n");
     let printed = shell.run("openssl x509 -fingerprint -sha256 -noout -in cert.pem", "");

@@ -73,9 +73,9 @@ fn an_edge_that_ends_serves_for_a_while_after_it_is_no_longer_ready() {
         let is_ready = || {
             let mut admin = TcpStream::connect(&site.admin).unwrap();
             write!(admin, "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-            let told = read_message(&mut admin);
-            assert!(told.starts_with("HTTP/1.1 200 ") || told.starts_with("HTTP/1.1 503 "), "{told}");
-            !told.contains("draining")
+            let message = read_message(&mut admin);
+            assert!(message.starts_with("HTTP/1.1 200 ") || message.starts_with("HTTP/1.1 503 "), "{message}");
+            !message.contains("draining")
         };
         assert!(is_ready(), "it is not ready for another reason at the most");
         site.edge.as_ref().unwrap().signal("TERM");

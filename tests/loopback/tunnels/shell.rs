@@ -70,6 +70,6 @@ impl Shell {
 
 /// The first command in a message: what stands between backticks.
 #[track_caller]
-pub(super) fn quoted_command(told: &str) -> &str {
-    told.split('`').nth(1).unwrap_or_else(|| panic!("no command in {told}"))
+pub(super) fn quoted_command(message: &str) -> &str {
+    message.split('`').nth(1).unwrap_or_else(|| panic!("no command in {message}"))
 }

@@ -19,8 +19,8 @@ fn a_damaged_store_is_reported_and_replaced_by_its_back_up() {
     let mut bytes = fs::read(&store).unwrap();
     bytes[4096..].fill(0);
     fs::write(&store, &bytes).unwrap();
-    let told = start_refused(&site.data_dir());
-    assert!(told.contains("is damaged") && told.contains("adit edge restore --data-dir"), "{told}");
+    let message = start_refused(&site.data_dir());
+    assert!(message.contains("is damaged") && message.contains("adit edge restore --data-dir"), "{message}");
     assert!(fs::read(&store).unwrap() == bytes, "it was not touched");
     let done = site.run(&["edge", "restore", "--from", text_of(&backup)]);
     assert!(String::from_utf8_lossy(&done.stdout).contains("is kept as"), "{}", String::from_utf8_lossy(&done.stderr));
@@ -49,8 +49,8 @@ fn a_restore_lists_its_credentials_with_the_command_that_revokes_them() {
     assert_eq!(site.show(&id).state, TunnelState::Offline);
     site.run_tunnel(&["revoke", &id, "--credential", &credential]);
     site.end_edge();
-    let told = restore(&site, &["--keep-withdrawn"]);
-    assert!(told.contains(&credential) && !told.contains(&command), "{told}");
+    let message = restore(&site, &["--keep-withdrawn"]);
+    assert!(message.contains(&credential) && !message.contains(&command), "{message}");
     site.run_edge("auto");
     assert_eq!(site.show(&id).state, TunnelState::Revoked);
 }
@@ -67,8 +67,8 @@ fn an_edge_finishes_a_restore_that_was_cut_off() {
     // Just before the last move, where no store is left.
     fs::rename(&store, site.data_dir().join("store.sqlite.replaced-20270115T080000Z")).unwrap();
     for args in [&["edge", "backup"][..], &["edge", "init"]] {
-        let told = String::from_utf8(site.run(args).stderr).unwrap();
-        assert!(told.contains("was interrupted"), "{told}");
+        let stderr = String::from_utf8(site.run(args).stderr).unwrap();
+        assert!(stderr.contains("was interrupted"), "{stderr}");
     }
     assert!(!store.exists(), "no empty one took its place");
     site.run_edge("auto");
@@ -83,8 +83,8 @@ fn a_store_that_somebody_holds_stops_no_call_and_loses_nothing() {
     let _connector = site.connect("a.test", &made.token.tunnel_token);
     let holder = rusqlite::Connection::open(site.data_dir().join("store.sqlite")).unwrap();
     holder.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let told = site.refused(&["create", "--host", "b.test"]);
-    assert!(told.contains("store_locked") && told.contains("fuser"), "{told}");
+    let message = site.refused(&["create", "--host", "b.test"]);
+    assert!(message.contains("store_locked") && message.contains("fuser"), "{message}");
     assert_eq!(site.call("a.test", "echo").0, 200);
     holder.execute_batch("ROLLBACK").unwrap();
     site.create(&["--host", "b.test"]);
@@ -94,17 +94,17 @@ fn a_store_that_somebody_holds_stops_no_call_and_loses_nothing() {
 #[test]
 fn a_data_directory_is_one_edges_and_its_owners_alone() {
     let site = Site::new("auto");
-    let told = start_refused(&site.data_dir());
-    assert!(told.contains("another `adit edge` uses"), "{told}");
+    let message = start_refused(&site.data_dir());
+    assert!(message.contains("another `adit edge` uses"), "{message}");
     let token = site.data_dir().join("admin.token");
     fs::set_permissions(&token, fs::Permissions::from_mode(0o644)).unwrap();
-    let told = site.refused(&["list"]);
-    assert!(told.contains(&format!("chmod 600 {}", token.display())), "{told}");
+    let message = site.refused(&["list"]);
+    assert!(message.contains(&format!("chmod 600 {}", token.display())), "{message}");
     let other = tempfile::tempdir().unwrap();
-    let told = start_refused(&other.path().join("none"));
-    assert!(told.contains("adit edge init --data-dir"), "{told}");
+    let message = start_refused(&other.path().join("none"));
+    assert!(message.contains("adit edge init --data-dir"), "{message}");
     let wrong = other.path().join("wrong.token");
     private_write(&wrong, "adat_not-the-token");
-    let told = site.refused(&["list", "--admin-token-file", text_of(&wrong)]);
-    assert!(told.contains("unauthorized"), "{told}");
+    let message = site.refused(&["list", "--admin-token-file", text_of(&wrong)]);
+    assert!(message.contains("unauthorized"), "{message}");
 }

@@ -24,8 +24,8 @@ fn an_independent_client_finds_no_fault_with_either_listener() {
         let (agents, connectors) = (agents.port().to_string(), connectors.rsplit_once(':').unwrap().1.to_owned());
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/loopback/tls_clients/probe.py");
         let out = Command::new(&python).arg(script).args([&agents, &connectors, "tnl_a", &secret]).output().unwrap();
-        let told = String::from_utf8_lossy(&out.stdout);
-        let cases: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let stdout = String::from_utf8_lossy(&out.stdout);
+        let cases: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let failed: Vec<&Value> = cases.iter().filter(|case| !case["failed"].is_null()).collect();
         assert!(failed.is_empty(), "{driver}: {failed:#?}");
         assert!(out.status.success(), "{driver}: {}", String::from_utf8_lossy(&out.stderr));

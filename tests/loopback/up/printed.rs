@@ -78,8 +78,8 @@ fn the_programs_printed_for_the_python_sdk_list_the_tools() {
         fs::write(dir.path().join(name), program).unwrap();
         let mut python = std::process::Command::new(&SetUp::get().python);
         let out = python.arg(dir.path().join(name)).env("AGENT_TOKEN", "t").output().unwrap();
-        let (printed, told) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
-        assert!(printed.contains("'echo'"), "{program}{printed}{told}");
+        let (printed, output) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        assert!(printed.contains("'echo'"), "{program}{printed}{output}");
     }
     for (code, args) in [
         (0, &["client-config"][..]),
@@ -102,8 +102,8 @@ fn nothing_is_left_behind_when_the_reader_goes_first() {
     // The figures come after all that is printed.
     let mut log = log.skip_while(|line| !line.contains("no calls yet"));
     log.next().expect("it goes on");
-    let told = std::process::Command::new("kill").arg(up.0.id().to_string()).status().unwrap();
-    assert!(told.success());
+    let killed = std::process::Command::new("kill").arg(up.0.id().to_string()).status().unwrap();
+    assert!(killed.success());
     log.for_each(drop);
     assert_eq!(up.0.wait().unwrap().code(), Some(0));
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);

@@ -79,8 +79,8 @@ fn text_of(path: &Path) -> &str {
 /// The drivers that work on this machine.
 pub(crate) fn drivers() -> Vec<String> {
     let out = command(&["up", "--once", "--json"]).stderr(Stdio::null()).output().unwrap();
-    let told: Value = serde_json::from_slice(&out.stdout).unwrap();
-    let best = told["driver"].as_str().unwrap().to_owned();
+    let stdout: Value = serde_json::from_slice(&out.stdout).unwrap();
+    let best = stdout["driver"].as_str().unwrap().to_owned();
     if best == "epoll" { vec![best] } else { vec![best, "epoll".to_owned()] }
 }
 
@@ -253,7 +253,7 @@ fn a_new_host_trades_a_provisioning_key_for_a_tunnel_of_its_own() {
     let other = path("other");
     let second = [&args[..args.len() - 1], &[&other]].concat();
     let out = command(&second).output().unwrap();
-    let said = String::from_utf8_lossy(&out.stderr);
-    assert_eq!(out.status.code(), Some(1), "{said}");
-    assert!(said.contains("refused the provisioning key") && said.contains("used up"), "{said}");
+    let stderr = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("refused the provisioning key") && stderr.contains("used up"), "{stderr}");
 }

@@ -173,12 +173,12 @@ impl Bed {
         let cores = [0, 1].map(|nth| add_core(&mut sim, server_at(nth).ip(), 0, BUFFER_MEMORY_DEFAULT));
         let servers = [0, 1].map(|nth| Server::start(nth, &cores[nth].0));
         let server_members = cores.map(|(_, member)| member);
-        let (told, events) = mailbox(64);
+        let (events_sender, events) = mailbox(64);
         let (mut settings, mut tables) = (edge_settings(link), edge_tables(&served.hosts));
         if let Some(sealed) = &sealed {
             (settings, tables) = (sealed.edge_settings(settings), sealed.edge_tables(tables));
         }
-        let edge = Edge::new(settings, tables, usize::from(place.cores), 1, &told);
+        let edge = Edge::new(settings, tables, usize::from(place.cores), 1, &events_sender);
         for id in 0..place.cores {
             let (core, _) = add_core(&mut sim, EDGE, id, MEMORY);
             core.spawn(Arc::clone(&edge).run(core.clone()));
@@ -212,12 +212,12 @@ impl Bed {
             links: self.place.links,
             ..connector_settings(self.link)
         };
-        let (told, events) = mailbox(4096);
+        let (events_sender, events) = mailbox(4096);
         let mut tables = connector_tables(&routes, server_at(nth));
         if let Some(sealed) = &self.sealed {
             tables = sealed.connector_tables(&tables);
         }
-        let connector = Connector::new(settings, tables, 1, nth as u64 + 2, &told);
+        let connector = Connector::new(settings, tables, 1, nth as u64 + 2, &events_sender);
         core.spawn(Arc::clone(&connector).run(core.clone(), Resolver::Table(Rc::new(|_, _| Vec::new()))));
         self.connectors[nth] = Some(Process { member, connector, _events: events });
     }
@@ -368,10 +368,10 @@ impl Bed {
 
     /// What each core of the edge says.
     fn ask<T: 'static>(&mut self, command: impl Fn(MailSender<T>) -> EdgeCommand) -> Vec<T> {
-        let (sender, mut said) = mailbox(usize::from(self.place.cores));
+        let (sender, mut answers) = mailbox(usize::from(self.place.cores));
         self.edge.command(|| command(MailSender::clone(&sender)));
         self.pass(Duration::from_millis(1));
-        let mut next = || match said.poll_recv(&mut Context::from_waker(Waker::noop())) {
+        let mut next = || match answers.poll_recv(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Some(it)) => Some(it),
             _ => None,
         };
@@ -388,15 +388,15 @@ impl Bed {
         &self,
         script: impl FnOnce(Client) -> F + 'static,
     ) -> Running<T> {
-        let told = Rc::new(RefCell::new(None));
-        let (core, result) = (self.agents.clone(), Rc::clone(&told));
+        let outcome = Rc::new(RefCell::new(None));
+        let (core, result) = (self.agents.clone(), Rc::clone(&outcome));
         let door = self.sealed.as_ref().map(|sealed| sealed.door(ALPN_HTTP1)).unwrap_or_default();
         self.agents.spawn(async move {
             let client = Client { core, door, wire: None, connections: 0 };
             let ended = script(client).await;
             result.replace(Some(ended));
         });
-        Running(told)
+        Running(outcome)
     }
 }
 
@@ -494,12 +494,12 @@ impl Server {
             // So long that calls overlap.
             self.core.sleep(Duration::from_millis(5)).await;
             let (status, session) = self.handle(&head, &String::from_utf8_lossy(&body));
-            let told = if body == BODY.as_bytes() { LIST } else { "{}" };
+            let answer = if body == BODY.as_bytes() { LIST } else { "{}" };
             let session = session.map(|id| format!("Mcp-Session-Id: {id}\r\n")).unwrap_or_default();
             let name = SERVERS[self.nth];
             let answer = format!(
-                "HTTP/1.1 {status} Told\r\nX-Server: {name}\r\n{session}Content-Length: {}\r\n\r\n{told}",
-                told.len()
+                "HTTP/1.1 {status} Told\r\nX-Server: {name}\r\n{session}Content-Length: {}\r\n\r\n{answer}",
+                answer.len()
             );
             send(socket, answer.as_bytes()).await?;
         }

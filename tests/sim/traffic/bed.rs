@@ -88,14 +88,15 @@ impl Bed {
         let upstream = Rc::<Upstream>::default();
         upstream.serve(&at_upstream);
         let (sealed, link) = (Sealed::new(traffic, &[HOST]), mux::Settings::default());
-        let (told, edge_events) = mailbox(64);
+        let (events_sender, edge_events) = mailbox(64);
         let settings = EdgeSettings { drain_timeout: DRAIN_TIMEOUT, ..roles::edge_settings(link) };
         let (settings, tables) = (sealed.edge_settings(settings), sealed.edge_tables(roles::edge_tables()));
-        let edge = Edge::new(settings, tables, 1, 1, &told);
+        let edge = Edge::new(settings, tables, 1, 1, &events_sender);
         edge_core.spawn(Arc::clone(&edge).run(edge_core.clone()));
-        let (told, connector_events) = mailbox(4096);
+        let (events_sender, connector_events) = mailbox(4096);
         let settings = ConnectorSettings { drain_timeout: DRAIN_TIMEOUT, ..roles::connector_settings(link) };
-        let connector = Connector::new(settings, sealed.connector_tables(&roles::connector_tables()), 1, 2, &told);
+        let connector =
+            Connector::new(settings, sealed.connector_tables(&roles::connector_tables()), 1, 2, &events_sender);
         let nobody = Resolver::Table(Rc::new(|_, _| Vec::new()));
         connector_core.spawn(Arc::clone(&connector).run(connector_core.clone(), nobody));
         let mut bed = Bed {
@@ -122,10 +123,10 @@ impl Bed {
     /// of the end of the connection.
     pub(crate) fn http2_agent(&self, pieces: Vec<(Duration, Vec<u8>)>, answers_pings: bool) -> Rc<RefCell<Heard>> {
         let (core, heard) = (self.agents.clone(), Rc::<RefCell<Heard>>::default());
-        let (door, told) = (self.sealed.door(ALPN_HTTP2), Rc::clone(&heard));
+        let (door, shared) = (self.sealed.door(ALPN_HTTP2), Rc::clone(&heard));
         self.agents.spawn(async move {
             let connection = Rc::new(door.connect(&core).await.expect("a connector is linked"));
-            let (sending, sent) = (Rc::clone(&connection), Rc::clone(&told));
+            let (sending, sent) = (Rc::clone(&connection), Rc::clone(&shared));
             core.spawn(async move {
                 write(&sending, &begin(65_535)).await;
                 for (pause, piece) in pieces {
@@ -142,10 +143,10 @@ impl Bed {
                     if answers_pings && came.kind == PING && came.flags & ACK == 0 {
                         write(&connection, &frame(PING, ACK, 0, &came.payload)).await;
                     }
-                    told.borrow_mut().frames.push(came);
+                    shared.borrow_mut().frames.push(came);
                 }
             }
-            told.borrow_mut().is_closed = true;
+            shared.borrow_mut().is_closed = true;
         });
         heard
     }

@@ -307,12 +307,12 @@ impl Bed {
     /// One call that adit itself answers, and how long that took.
     pub(crate) fn refused_call(&mut self) -> (String, Duration) {
         let heard = Rc::new(RefCell::new(None));
-        let (core, told) = (self.agents.clone(), Rc::clone(&heard));
+        let (core, shared) = (self.agents.clone(), Rc::clone(&heard));
         self.agents.spawn(async move {
             let agent = core.connect(&AGENTS_AT.into(), SocketOptions::default()).await.unwrap();
             write(&core, &agent, &format!("GET /mcp HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await;
             let answer = hear(&agent, "}}").await;
-            told.replace(Some(answer));
+            shared.replace(Some(answer));
         });
         let took = self.until("the call is refused", Duration::from_secs(30), || heard.borrow().is_some());
         (heard.take().expect("it was answered"), took)

@@ -192,7 +192,7 @@ impl Agent {
         let mut body = Vec::new();
         let ended = reader.body(length, |bytes| body.extend_from_slice(bytes)).await;
         if ended.is_ok()
-            && let Some(outcome) = told_by_event(plan, &body, &expected)
+            && let Some(outcome) = outcome_of_last_event(plan, &body, &expected)
         {
             return Ok((outcome, keep, reader.rest));
         }
@@ -257,12 +257,12 @@ impl Agent {
 }
 
 /// How a call failed whose event stream ends as it should, between two events, behind one that says so with the call's id.
-fn told_by_event(plan: &Plan, body: &[u8], expected: &[u8]) -> Option<Outcome> {
+fn outcome_of_last_event(plan: &Plan, body: &[u8], expected: &[u8]) -> Option<Outcome> {
     let last = format!("event: message\ndata: {{\"jsonrpc\":\"2.0\",\"id\":{},\"error\":", plan.id);
     let at = body.windows(last.len()).position(|window| window == last.as_bytes())?;
     let is_behind = expected.starts_with(&body[..at]) && (at == 0 || body[..at].ends_with(b"\n\n"));
-    let said = String::from_utf8_lossy(&body[at..]);
-    let says = |reason: &str| said.contains(&format!("\"reason\":\"{reason}\""));
+    let text = String::from_utf8_lossy(&body[at..]);
+    let says = |reason: &str| text.contains(&format!("\"reason\":\"{reason}\""));
     let outcome = match () {
         () if says("deadline") || says("caller_timeout") => Outcome::Refused(504),
         () if ["upstream_broken", "link_lost", "slow_reader", "tunnel_failed"].into_iter().any(says) => Outcome::Broken,

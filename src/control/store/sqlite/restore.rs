@@ -368,9 +368,9 @@ mod tests {
             finish(&path, moves).unwrap();
             if moves < 4 {
                 // In between, nothing opens a store.
-                let told = open(dir.path()).err().unwrap();
-                assert_eq!(told, StoreError::HalfRestored { path: path.clone() });
-                assert!(told.to_string().contains("adit edge restore"), "{told}");
+                let error = open(dir.path()).err().unwrap();
+                assert_eq!(error, StoreError::HalfRestored { path: path.clone() });
+                assert!(error.to_string().contains("adit edge restore"), "{error}");
             }
             let aside = finish_restore(&path).unwrap();
             assert_eq!(aside, (moves < 4).then(|| dir.path().join(aside_name)));
@@ -431,7 +431,7 @@ mod tests {
             store.revoke_key("pkey_a", &note(at)).unwrap();
             drop(store);
 
-            let told = restore(&backup, &path, keep, at).unwrap().reinstated.unwrap();
+            let reinstated = restore(&backup, &path, keep, at).unwrap().reinstated.unwrap();
             let of = |kind, tunnel: &str, id: &str| Reinstated {
                 kind,
                 tunnel: tunnel.parse().ok(),
@@ -446,7 +446,7 @@ mod tests {
                 Reinstated { ended_at: at.after(MINUTE), ..of(ReinstatedKind::Credential, "tnl_f", "crd_f") },
                 of(ReinstatedKind::ProvisioningKey, "", "pkey_a"),
             ];
-            assert_eq!(told, want);
+            assert_eq!(reinstated, want);
             let mut store = open(dir.path()).unwrap();
             let tunnels = store.active_tunnels().unwrap();
             let good: Vec<String> = (tunnels.iter())

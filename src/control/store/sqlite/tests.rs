@@ -471,8 +471,8 @@ fn calls_add_up_by_the_hour() {
     bench.store.add_usage(&[usage("crd_1", "echo", 3, NOW), usage("crd_1", "add", 1, NOW)]).unwrap();
     bench.store.add_usage(&[usage("crd_1", "echo", 4, NOW.after(MINUTE)), usage("crd_2", "echo", 9, later)]).unwrap();
     let all = bench.store.usage(&tunnel_id("tnl_a"), None, NOW).unwrap();
-    let told: Vec<_> = all.iter().map(|row| (row.credential.as_str(), row.tool.as_str(), row.calls)).collect();
-    assert_eq!(told, [("crd_2", "echo", 9), ("crd_1", "echo", 7), ("crd_1", "add", 1)]);
+    let rows: Vec<_> = all.iter().map(|row| (row.credential.as_str(), row.tool.as_str(), row.calls)).collect();
+    assert_eq!(rows, [("crd_2", "echo", 9), ("crd_1", "echo", 7), ("crd_1", "add", 1)]);
     assert_eq!((all[1].first, all[1].last), (NOW, NOW.after(MINUTE)));
     let one = bench.store.usage(&tunnel_id("tnl_a"), Some(&"crd_1".parse().unwrap()), NOW.after(MINUTE)).unwrap();
     assert_eq!(one.len(), 1);
@@ -527,10 +527,10 @@ fn a_damaged_store_is_left_as_it_is_and_its_back_up_takes_its_place() {
     });
     let path = dir.path().join("store.sqlite");
     let damaged = fs::read(&path).unwrap();
-    let told = opened.err().unwrap();
-    let StoreError::Damaged { backup: Some(offered), .. } = &told else { panic!("{told}") };
+    let error = opened.err().unwrap();
+    let StoreError::Damaged { backup: Some(offered), .. } = &error else { panic!("{error}") };
     assert_eq!(*offered, backup);
-    assert!(told.to_string().contains(" --from "), "{told}");
+    assert!(error.to_string().contains(" --from "), "{error}");
     assert_eq!(fs::read(&path).unwrap(), damaged, "it was not touched");
     let restored = restore(&backup, &path, false, NOW).unwrap();
     assert_eq!(restored.reinstated, None, "it cannot be told");
@@ -543,8 +543,8 @@ fn a_file_of_another_kind_is_reported_and_never_restored() {
     let dir = tempfile::tempdir().unwrap();
     let (path, other) = (dir.path().join("store.sqlite"), dir.path().join("other"));
     private::write(&path, &[b'x'; 8192]).unwrap();
-    let told = open(dir.path()).err().unwrap();
-    assert!(matches!(told, StoreError::Damaged { backup: None, .. }), "{told}");
+    let error = open(dir.path()).err().unwrap();
+    assert!(matches!(error, StoreError::Damaged { backup: None, .. }), "{error}");
     private::write(&other, &[b'y'; 8192]).unwrap();
     assert!(matches!(restore(&other, &path, false, NOW), Err(StoreError::Damaged { .. })));
     assert!(restore(&dir.path().join("none"), &path, false, NOW).is_err());
@@ -556,13 +556,13 @@ fn a_store_of_a_newer_version_or_open_to_others_is_refused() {
     let (dir, opened) = Bench::new().reopened(|path| {
         Connection::open(path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     });
-    let told = opened.err().unwrap();
-    assert_eq!(told, StoreError::Newer { path: dir.path().join("store.sqlite"), found: 99, known: SCHEMA_VERSION });
+    let error = opened.err().unwrap();
+    assert_eq!(error, StoreError::Newer { path: dir.path().join("store.sqlite"), found: 99, known: SCHEMA_VERSION });
     let (_dir, opened) = Bench::new().reopened(|path| {
         fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
     });
-    let told = opened.err().unwrap().to_string();
-    assert!(told.contains("chmod 600"), "{told}");
+    let error = opened.err().unwrap().to_string();
+    assert!(error.contains("chmod 600"), "{error}");
 }
 
 #[test]
@@ -575,8 +575,8 @@ fn so_many_back_ups_are_kept_and_a_copy_goes_into_a_new_file_only() {
     let backups = bench.dir.path().join("backups");
     assert_eq!(fs::read_dir(&backups).unwrap().count(), BACKUPS_MAX);
     assert_eq!(newest_backup(&backups), Some(last.clone()));
-    let told = bench.store.backup(&last).unwrap_err().to_string();
-    assert!(told.contains("there is a file already"), "{told}");
+    let message = bench.store.backup(&last).unwrap_err().to_string();
+    assert!(message.contains("there is a file already"), "{message}");
 }
 
 /// Otherwise a commit would write the log back, while a caller waits for the commit.

@@ -86,15 +86,15 @@ impl CedarCaller {
         }
         all.extend(more);
         if let Some(hints) = hints.filter(|_| rules.uses_annotations) {
-            let said = [
+            let annotations = [
                 ("read_only", hints.read_only_hint),
                 // This annotation is meaningful only if the tool modifies something.
                 ("destructive", hints.destructive_hint && !hints.read_only_hint),
                 ("idempotent", hints.idempotent_hint),
                 ("open_world", hints.open_world_hint),
             ];
-            let said = said.map(|(name, is_so)| (name.to_owned(), RestrictedExpression::new_bool(is_so)));
-            all.push(("annotations".to_owned(), record(said)));
+            let annotations = annotations.map(|(name, is_so)| (name.to_owned(), RestrictedExpression::new_bool(is_so)));
+            all.push(("annotations".to_owned(), record(annotations)));
         }
         Context::from_pairs(all).ok()
     }

@@ -256,16 +256,16 @@ pub(super) fn fault_of(error: &(impl Diagnostic + ?Sized), statement: &Statement
     let offset = error.labels().and_then(|mut labels| labels.next()).map_or(0, |label| label.offset());
     let help = error.help().map(|help| format!(" ({help})")).unwrap_or_default();
     // The name that Cedar gives a policy is its place in the file, which the line says.
-    let told = error.to_string();
-    let told = match told.strip_prefix("for policy `").and_then(|rest| rest.split_once("`, ")) {
+    let message = error.to_string();
+    let message = match message.strip_prefix("for policy `").and_then(|rest| rest.split_once("`, ")) {
         Some((_, rest)) => rest.to_owned(),
-        None => told,
+        None => message,
     };
     // The same fault is there for each action that the policy is about.
-    let told = match told.split_once(" for Action::\"").and_then(|(start, rest)| Some((start, rest.split_once('"')?.1)))
-    {
-        Some((start, rest)) => format!("{start}{rest}"),
-        None => told,
-    };
-    PolicyFault { line: statement.line_at(offset), message: format!("{told}{help}") }
+    let message =
+        match message.split_once(" for Action::\"").and_then(|(start, rest)| Some((start, rest.split_once('"')?.1))) {
+            Some((start, rest)) => format!("{start}{rest}"),
+            None => message,
+        };
+    PolicyFault { line: statement.line_at(offset), message: format!("{message}{help}") }
 }

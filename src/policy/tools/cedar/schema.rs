@@ -44,11 +44,11 @@ pub fn cedar_schema(tools: &[Value]) -> Result<String, String> {
     }
     let fragment = SchemaFragment::from_json_value(schema_of(&types)).map_err(|error| error.to_string())?;
     let text = fragment.to_cedarschema().map_err(|error| error.to_string())?;
-    let told = conflicts.iter().map(|(name, tools)| {
+    let notes = conflicts.iter().map(|(name, tools)| {
         let tools: Vec<String> = tools.iter().map(|tool| format!("{tool:?}")).collect();
         format!("// {name:?} has another type in {}: this is that of the tools before.\n", tools.join(", "))
     });
-    Ok(told.collect::<String>() + &text)
+    Ok(notes.collect::<String>() + &text)
 }
 
 /// The validator of what is the same for all servers.

@@ -438,9 +438,9 @@ fn all_faults_are_reported_with_their_lines() {
         faults.into_iter().map(|fault| (fault.line, fault.message)).collect()
     };
     let cedar = "permit(principal, action, resource);\npermit(principal, acton, resource);\n\n// x\npermit(\n  principal, action,\n  resource) when { 1 + };\n@id(\"a b\")\nforbid(principal, action, resource);";
-    let told = faults(cedar);
-    assert_eq!(told.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [2, 7, 8], "{told:?}");
-    for (wrong, told) in [
+    let found_faults = faults(cedar);
+    assert_eq!(found_faults.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [2, 7, 8], "{found_faults:?}");
+    for (wrong, found_faults) in [
         ("permit(principal, action, resource == Tols::\"a\");", "Tol"),
         ("permit(principal, action == Action::\"tool/call\", resource);", "tool/call"),
         ("permit(principal, action, resource) when { context.argments.a == 1 };", "argments"),
@@ -459,7 +459,10 @@ fn all_faults_are_reported_with_their_lines() {
         ("@id(\"a\") permit(principal, action, resource); @id(\"a\") permit(principal, action, resource);", "twice"),
     ] {
         let found = faults(wrong);
-        assert!(!found.is_empty() && found.iter().all(|(_, message)| message.contains(told)), "{wrong}: {found:?}");
+        assert!(
+            !found.is_empty() && found.iter().all(|(_, message)| message.contains(found_faults)),
+            "{wrong}: {found:?}"
+        );
     }
     let long = format!("permit(principal, action, resource) when {{ {} }};", "true  ".repeat(3_000) + "true");
     assert!(faults(&long)[0].1.contains("bytes"));
@@ -518,13 +521,13 @@ fn the_schema_of_tools_finds_policies_that_do_not_fit() {
     ] {
         assert_eq!(found(good, refund), [], "{good}");
     }
-    for (bad, told) in [
+    for (bad, expected) in [
         ("context.arguments.amount <= 500", "amount"),
         ("context.arguments has amont && context.arguments.amont <= 500", "impossible"),
         ("context.arguments has note && context.arguments.note < 5", "type"),
     ] {
         let faults = found(bad, refund);
-        assert!(faults.iter().any(|fault| fault.line == 2 || fault.message.contains(told)), "{bad}: {faults:?}");
+        assert!(faults.iter().any(|fault| fault.line == 2 || fault.message.contains(expected)), "{bad}: {faults:?}");
         assert!(!faults.is_empty(), "{bad}");
     }
     // A type that two tools disagree about is that of the tool which the policy names.

@@ -35,15 +35,15 @@ fn hop_by_hop_fields_are_dropped_and_connection_names_more() {
 fn only_trailers_of_te_is_forwarded() {
     let with =
         |te: &str| forward(format!("GET / HTTP/1.1\r\nHost: a\r\n{te}\r\n").as_bytes(), &RequestEdits::default());
-    let told = "GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: TE\r\n\r\n";
+    let request = "GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: TE\r\n\r\n";
     for te in [
         "TE: trailers\r\nConnection: te\r\n",
         "TE: deflate;q=0.5, Trailers\r\n",
         "te: gzip\r\nte: ,trailers ,\r\n",
-        told,
+        request,
     ] {
         let te = te.strip_prefix("GET / HTTP/1.1\r\nHost: a\r\n").map_or(te, |te| &te[..te.len() - 2]);
-        assert_eq!(with(te), told, "{te}");
+        assert_eq!(with(te), request, "{te}");
     }
     for te in ["TE: gzip\r\n", "TE: trailers;q=0\r\n", "TE: xtrailers\r\n", "TE:\r\n", "Connection: te\r\n"] {
         assert_eq!(with(te), "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "{te}");
@@ -106,14 +106,14 @@ fn the_remaining_time_replaces_the_callers_field() {
 fn the_edges_time_field_is_not_forwarded_by_the_connector() {
     let head = b"POST / HTTP/1.1\r\nHost: a\r\nX-Request-Timeout: 5\r\nadit-time-left: 9000s\r\n\r\n";
     let with = |time_left| forward(head, &RequestEdits { time_left, ..Default::default() });
-    let told = with(TimeLeftEdit::Replace(std::time::Duration::from_millis(4_200)));
-    assert_eq!(told, "POST / HTTP/1.1\r\nHost: a\r\nX-Request-Timeout: 5\r\nAdit-Time-Left: 4200ms\r\n\r\n");
+    let forwarded = with(TimeLeftEdit::Replace(std::time::Duration::from_millis(4_200)));
+    assert_eq!(forwarded, "POST / HTTP/1.1\r\nHost: a\r\nX-Request-Timeout: 5\r\nAdit-Time-Left: 4200ms\r\n\r\n");
     let mut at_connector = RequestHead::new();
-    at_connector.feed(told.as_bytes()).unwrap();
+    at_connector.feed(forwarded.as_bytes()).unwrap();
     assert_eq!(at_connector.time_left(), Some(std::time::Duration::from_millis(4_200)));
     let dropped = "POST / HTTP/1.1\r\nHost: a\r\nX-Request-Timeout: 5\r\n\r\n";
     assert_eq!(
-        forward(told.as_bytes(), &RequestEdits { time_left: TimeLeftEdit::Drop, ..Default::default() }),
+        forward(forwarded.as_bytes(), &RequestEdits { time_left: TimeLeftEdit::Drop, ..Default::default() }),
         dropped
     );
     assert_eq!(with(TimeLeftEdit::Drop), dropped);
@@ -237,6 +237,6 @@ fn a_policy_edit_changes_nothing_else() {
     let forged =
         b"POST / HTTP/1.1\r\nHost: a\r\nX-Caller: eve\r\nx_cAller: eve\r\nX-Caller2: kept\r\nx-caller: eve\r\n\r\n";
     let policy = PolicyEdit { identity: Some(("X-Caller", Some("signed"))), ..PolicyEdit::NONE };
-    let told = forward(forged, &RequestEdits { policy, ..RequestEdits::default() });
-    assert_eq!(told, "POST / HTTP/1.1\r\nHost: a\r\nX-Caller2: kept\r\nX-Caller: signed\r\n\r\n");
+    let forwarded = forward(forged, &RequestEdits { policy, ..RequestEdits::default() });
+    assert_eq!(forwarded, "POST / HTTP/1.1\r\nHost: a\r\nX-Caller2: kept\r\nX-Caller: signed\r\n\r\n");
 }

@@ -30,21 +30,21 @@ fn opened(pair: &mut Pair, has: Option<Duration>, waits: Duration) -> (usize, Op
 #[test]
 fn the_remaining_time_of_a_call_crosses_the_link_if_it_is_limited() {
     let mut pair = Pair::ready(Settings::default());
-    let (len, told) = opened(&mut pair, None, Duration::ZERO);
-    assert_eq!((len, told.until), (12 + "mcp.example.com".len() - 1 + "192.0.2.1:5000".len(), None));
+    let (len, time_left) = opened(&mut pair, None, Duration::ZERO);
+    assert_eq!((len, time_left.until), (12 + "mcp.example.com".len() - 1 + "192.0.2.1:5000".len(), None));
     pair.clear();
     let (began, waits) = (pair.now, Duration::from_millis(300));
-    let (len_with, told) = opened(&mut pair, Some(Duration::from_secs(2)), waits);
+    let (len_with, time_left) = opened(&mut pair, Some(Duration::from_secs(2)), waits);
     assert_eq!(len_with, len + 4);
     // It counts from the arrival, one latency later.
-    assert_eq!(told.until, Some(began + Duration::from_secs(2) + pair.latency));
+    assert_eq!(time_left.until, Some(began + Duration::from_secs(2) + pair.latency));
 }
 
 #[test]
 fn an_older_connector_is_not_sent_the_callers_time() {
     let mut pair = pair_with(CONNECTOR, 1);
-    let (len, told) = opened(&mut pair, Some(Duration::from_secs(2)), Duration::ZERO);
-    assert_eq!((len, told.until), (12 + "mcp.example.com".len() - 1 + "192.0.2.1:5000".len(), None));
+    let (len, time_left) = opened(&mut pair, Some(Duration::from_secs(2)), Duration::ZERO);
+    assert_eq!((len, time_left.until), (12 + "mcp.example.com".len() - 1 + "192.0.2.1:5000".len(), None));
 }
 
 #[test]

@@ -4,8 +4,8 @@ use super::*;
 fn both_sides_learn_the_identity_of_the_other() {
     let mut pair = Pair::new(Settings { stream_window: 2_048, ping_interval_ms: 700, ..Settings::default() }, 3);
     pair.run_until_idle();
-    let Event::Hello(said) = &pair.events[EDGE][0] else { panic!("{:?}", pair.events[EDGE]) };
-    assert_eq!((said.instance, said.link_index, said.secret.expose()), (77, 1, &b"a secret"[..]));
+    let Event::Hello(hello) = &pair.events[EDGE][0] else { panic!("{:?}", pair.events[EDGE]) };
+    assert_eq!((hello.instance, hello.link_index, hello.secret.expose()), (77, 1, &b"a secret"[..]));
     let Event::Welcomed(welcome) = &pair.events[CONNECTOR][0] else { panic!("{:?}", pair.events[CONNECTOR]) };
     assert_eq!((welcome.version, welcome.instance, welcome.core, welcome.cores), (2, 99, CoreId(1), 2));
     assert_eq!((welcome.stream_window, welcome.ping_interval_ms), (2_048, 700));
