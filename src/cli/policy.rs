@@ -185,7 +185,7 @@ fn explained(policy: &ToolPolicy, args: &PolicyExplainArgs) -> Result<(String, u
 fn identity_of(text: &str) -> Result<AgentIdentity, String> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
-    struct Told {
+    struct GivenIdentity {
         subject: String,
         issuer: Option<String>,
         client: Option<String>,
@@ -195,7 +195,7 @@ fn identity_of(text: &str) -> Result<AgentIdentity, String> {
         #[serde(default)]
         claims: Map<String, Value>,
     }
-    let given: Told = serde_json::from_str(text).map_err(|error| format!("--identity: {error}"))?;
+    let given: GivenIdentity = serde_json::from_str(text).map_err(|error| format!("--identity: {error}"))?;
     let proof = given.proof.as_deref().unwrap_or(IdentityProof::Jwt.name());
     let known = IdentityProof::ALL.into_iter().find(|known| known.name() == proof);
     Ok(AgentIdentity {

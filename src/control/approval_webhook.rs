@@ -49,11 +49,11 @@ struct Pace {
 
 /// The notifications sent so far, for pending calls only.
 #[derive(Default)]
-struct Told {
+struct Deliveries {
     /// The calls, by ticket and time of the first request.
     calls: HashSet<(ApprovalTicket, Duration)>,
-    /// The calls that wait and were not told of.
-    untold: HashSet<(ApprovalTicket, Duration)>,
+    /// The calls that wait and have no notification yet.
+    pending: HashSet<(ApprovalTicket, Duration)>,
     /// The number of failed notifications per call.
     failed: HashMap<ApprovalTicket, u32>,
     /// The length of the current pause, and its end.
@@ -90,7 +90,7 @@ impl ApprovalWebhook {
 
     /// Sends notifications until the future is dropped. A failed one is retried until the call is no longer pending.
     pub async fn keep(self, approvals: Arc<Approvals>) {
-        let (mut message, mut trouble, mut seen) = (Told::default(), Trouble::default(), None);
+        let (mut deliveries, mut trouble, mut seen) = (Deliveries::default(), Trouble::default(), None);
         loop {
             tokio::time::sleep(self.pace.look_every).await;
             let changes = approvals.changes();
@@ -98,23 +98,23 @@ impl ApprovalWebhook {
                 continue;
             }
             seen = Some(changes);
-            let (calls, dropped) = message.next(approvals.all(MonotonicClock.now()));
+            let (calls, dropped) = deliveries.next(approvals.all(MonotonicClock.now()));
             (0..dropped).for_each(|_| self.counts.on_delivery(DeliveryOutcome::Dropped));
-            if message.pauses(MonotonicClock.now()) {
+            if deliveries.pauses(MonotonicClock.now()) {
                 continue;
             }
             for call in calls {
-                match self.tell(&call).await {
+                match self.deliver(&call).await {
                     Ok(()) => {
                         self.counts.on_delivery(DeliveryOutcome::Delivered);
-                        message.succeeded(&call);
+                        deliveries.succeeded(&call);
                         if trouble.ends() {
                             tracing::info!("the approval webhook is reached again");
                         }
                     }
                     Err(why) => {
                         self.counts.on_delivery(DeliveryOutcome::Failed);
-                        message.failed(&call, self.pace, MonotonicClock.now());
+                        deliveries.failed(&call, self.pace, MonotonicClock.now());
                         if trouble.begins() {
                             tracing::warn!(
                                 why,
@@ -128,7 +128,7 @@ impl ApprovalWebhook {
         }
     }
 
-    async fn tell(&self, call: &Approval) -> Result<(), String> {
+    async fn deliver(&self, call: &Approval) -> Result<(), String> {
         let mut info = ApprovalInfo::of(call);
         info.arguments = info.arguments.filter(|_| self.shows_arguments);
         let now = WallTime::now();
@@ -153,7 +153,7 @@ impl ApprovalWebhook {
     }
 }
 
-impl Told {
+impl Deliveries {
     fn pauses(&self, now: Time) -> bool {
         self.pause.is_some_and(|(_, until)| until > now)
     }
@@ -164,18 +164,18 @@ impl Told {
         let waiting: HashSet<_> =
             all.iter().filter(|one| one.is_waiting()).map(|one| (one.ticket, one.asked)).collect();
         self.calls.retain(|call| waiting.contains(call));
-        let dropped = self.untold.difference(&waiting).count();
+        let dropped = self.pending.difference(&waiting).count();
         self.failed.retain(|ticket, _| waiting.iter().any(|(one, _)| one == ticket));
         let is_new = |one: &Approval| one.is_waiting() && !self.calls.contains(&(one.ticket, one.asked));
         let mut new: Vec<Approval> = all.into_iter().filter(is_new).collect();
         new.sort_by_key(|one| self.failed.get(&one.ticket).copied().unwrap_or_default());
-        self.untold = new.iter().map(|one| (one.ticket, one.asked)).collect();
+        self.pending = new.iter().map(|one| (one.ticket, one.asked)).collect();
         (new, dropped)
     }
 
     fn succeeded(&mut self, call: &Approval) {
         self.calls.insert((call.ticket, call.asked));
-        self.untold.remove(&(call.ticket, call.asked));
+        self.pending.remove(&(call.ticket, call.asked));
         self.failed.remove(&call.ticket);
         self.pause = None;
     }
@@ -284,23 +284,23 @@ mod tests {
         let approvals = Arc::<Approvals>::default();
         ask(&approvals, "one");
         ask(&approvals, "two");
-        let (mut message, now) = (Told::default(), Time::ZERO);
+        let (mut deliveries, now) = (Deliveries::default(), Time::ZERO);
         let all = || approvals.all(Time::ZERO);
-        let first = message.next(all()).0.remove(0);
+        let first = deliveries.next(all()).0.remove(0);
         let mut pauses = Vec::new();
         for _ in 0..9 {
-            message.failed(&first, PACE, now);
-            pauses.push(message.pause.unwrap().0.as_secs());
+            deliveries.failed(&first, PACE, now);
+            pauses.push(deliveries.pause.unwrap().0.as_secs());
         }
         assert_eq!(pauses, [2, 4, 8, 16, 32, 64, 128, 256, 300]);
-        assert!(message.pauses(now) && !message.pauses(now + PACE.pause_max));
-        let next = message.next(all()).0;
+        assert!(deliveries.pauses(now) && !deliveries.pauses(now + PACE.pause_max));
+        let next = deliveries.next(all()).0;
         assert_eq!((next.len(), next[1].ticket), (2, first.ticket));
-        message.succeeded(&next[0]);
-        assert!(!message.pauses(now) && message.next(all()).0.len() == 1);
+        deliveries.succeeded(&next[0]);
+        assert!(!deliveries.pauses(now) && deliveries.next(all()).0.len() == 1);
         approvals.decide(first.ticket, true, "bob", Time::ZERO).unwrap();
-        assert_eq!(message.next(all()).1, 1, "it was decided before anybody was told");
-        assert!(message.next(all()) == (Vec::new(), 0) && message.failed.is_empty());
+        assert_eq!(deliveries.next(all()).1, 1, "it was decided before anybody was told");
+        assert!(deliveries.next(all()) == (Vec::new(), 0) && deliveries.failed.is_empty());
     }
 
     #[test]

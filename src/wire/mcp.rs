@@ -125,7 +125,7 @@ pub enum PeekOutcome {
 impl PeekOutcome {
     /// How much of the label the inspected part of a body shows.
     #[must_use]
-    pub fn by(peek: &Peek) -> PeekOutcome {
+    pub fn of(peek: &Peek) -> PeekOutcome {
         let method = peek.reading(MessageMember::Method);
         let target = peek.method().and_then(|method| Named::by(method).member()).map(|member| peek.reading(member));
         let is_both = method != Reading::Absent && peek.has_outcome();

@@ -328,10 +328,10 @@ const TOOL_ERROR: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[],"isEr
 fn an_error_of_the_second_try_that_comes_with_status_200_does_not_win() {
     let later = 100 * MS;
     let failing = [
-        Answers::Says(ERROR, MS),
-        Answers::Says(TOOL_ERROR, MS),
-        Answers::Says("", MS),
-        Answers::Says("<html>", MS),
+        Answers::Returns(ERROR, MS),
+        Answers::Returns(TOOL_ERROR, MS),
+        Answers::Returns("", MS),
+        Answers::Returns("<html>", MS),
         Answers::Tells(ERROR, MS),
         Answers::Tells(TOOL_ERROR, MS),
         Answers::Tells("", MS),
@@ -455,7 +455,7 @@ fn any_agent(bed: &Bed, rng: &mut Rng) -> Running<Result<(), String>> {
 fn any_answers(rng: &mut Rng) -> Answers {
     let time = MS * rng.below(120) as u32;
     match rng.below(10) {
-        8 => Answers::Says([ERROR, TOOL_ERROR, ""][rng.below(3) as usize], time),
+        8 => Answers::Returns([ERROR, TOOL_ERROR, ""][rng.below(3) as usize], time),
         9 => Answers::Tells([ERROR, TOOL_ERROR, ""][rng.below(3) as usize], time),
         0..3 => Answers::With(200, time),
         3 => Answers::With([503, 404, 500][rng.below(3) as usize], time),

@@ -224,18 +224,18 @@ fn shortened(text: &[u8], marker: &Marker, len_max: usize) -> Result<Option<Vec<
     }
     let mut changes = Changes::default();
     let (start, item) = (result.range().start + 1, marker.item());
-    let meta = serde_json::Value::Object(marker.meta.clone());
+    let note = serde_json::Value::Object(marker.meta.clone());
     match &meta {
         Some(meta) if meta.is_object() => match meta.member(META_KEY)? {
-            Some(before) => changes.push(before.value.range(), meta.to_string().into_bytes()),
+            Some(before) => changes.push(before.value.range(), note.to_string().into_bytes()),
             None => {
                 let between = if meta.parts().next().is_some() { "," } else { "" };
                 let at = meta.range().start + 1;
-                changes.push(at..at, format!("\"{META_KEY}\":{meta}{between}").into_bytes());
+                changes.push(at..at, format!("\"{META_KEY}\":{note}{between}").into_bytes());
             }
         },
         Some(_) => return Err(CANNOT),
-        None => changes.push(start..start, format!("\"_meta\":{{\"{META_KEY}\":{meta}}},").into_bytes()),
+        None => changes.push(start..start, format!("\"_meta\":{{\"{META_KEY}\":{note}}},").into_bytes()),
     }
     let mut texts = Vec::new();
     match &content {

@@ -170,9 +170,9 @@ impl ListFilter {
         };
         let decision = match kind {
             "tools" => {
-                let hints = annotations.as_ref().ok().and_then(Option::as_ref);
-                let hints = hints.and_then(|hints| serde_json::from_slice::<ToolHints>(hints.value.bytes()).ok());
-                hints = hints.unwrap_or_default();
+                let given = annotations.as_ref().ok().and_then(Option::as_ref);
+                let given = given.and_then(|given| serde_json::from_slice::<ToolHints>(given.value.bytes()).ok());
+                hints = given.unwrap_or_default();
                 let decision = self.policy.decide_listed(self.roles, &asked, hints, element);
                 if self.policy.keeps_schemas() {
                     let schema = element.member("outputSchema").ok().flatten();

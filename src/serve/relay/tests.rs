@@ -134,12 +134,12 @@ impl ByteStream for Early {
 
 /// The response that a caller receives.
 #[derive(Default)]
-struct Told {
+struct ReceivedResponse {
     status: Cell<u16>,
     body: RefCell<Vec<u8>>,
 }
 
-impl BodySink for &Told {
+impl BodySink for &ReceivedResponse {
     async fn ready(&mut self) -> Result<(), StreamError> {
         Ok(())
     }
@@ -157,7 +157,7 @@ impl BodySink for &Told {
     }
 }
 
-impl Responder for &Told {
+impl Responder for &ReceivedResponse {
     async fn interim(&mut self, _: &ResponseHead) -> Result<(), StreamError> {
         unreachable!("there is none")
     }
@@ -277,7 +277,7 @@ fn an_early_answer_that_is_held_until_its_call_is_recorded_may_take_its_time() {
         head.feed(b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 0\r\n\r\n").expect("it is a head");
         let later = RefCell::new(task_core.sleep(2 * EARLY_RESPONSE_WITHIN));
         let stream = Early { answered: Cell::new(false), later, core: task_core.clone() };
-        let (mut work, events) = (NextHopWork::default(), Told::default());
+        let (mut work, events) = (NextHopWork::default(), ReceivedResponse::default());
         let (log, _entries) = AuditLog::new(true);
         let mut hooks = Hooks { core: task_core.clone(), queued: 0, log: Some(log), lists: Budget::new(0, 0) };
         let mut next_hop = NextHop::new(&stream, &stream, &mut work, &head, RequestEdits::default());

@@ -153,7 +153,7 @@ fn one_request_for_all_calls_with_a_token_which_may_be_opaque() {
     for at_edge in [true, false] {
         let (got, server) = (Got::default(), LoginServer::start(&Arc::new(Signer::new("k1"))));
         server.knows_client(ID, SECRET);
-        server.introspects("opaque", Introspects::Says(opaque::active(&server)));
+        server.introspects("opaque", Introspects::Answers(opaque::active(&server)));
         server.exchanges("opaque", Exchanges::Held("of-alice".into()));
         let tunnel = Tunnel::with_upstreams(DriverChoice::Epoll, Traffic::Plain, (2, 1), &[serve(&got)]);
         let issuer = opaque::asked(&server, SECRET);

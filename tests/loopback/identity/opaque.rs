@@ -73,12 +73,12 @@ fn is_asked(driver: DriverChoice, traffic: Traffic, at_edge: bool) {
     tunnel.authorize(at_edge, Some(&auth(&issuer, Some(""))));
     let good = active(&server);
     for (token, parsed) in [
-        ("good", Introspects::Says(good.clone())),
-        ("of-sales", Introspects::Says(changed(good.clone(), "groups", json!(["sales"])))),
-        ("for-another", Introspects::Says(changed(good.clone(), "aud", json!("https://mcp.test/other")))),
-        ("of-another", Introspects::Says(changed(good.clone(), "iss", json!("https://evil.example")))),
-        ("over", Introspects::Says(changed(good.clone(), "exp", json!(1)))),
-        ("revoked", Introspects::Says(json!({"active": false}))),
+        ("good", Introspects::Answers(good.clone())),
+        ("of-sales", Introspects::Answers(changed(good.clone(), "groups", json!(["sales"])))),
+        ("for-another", Introspects::Answers(changed(good.clone(), "aud", json!("https://mcp.test/other")))),
+        ("of-another", Introspects::Answers(changed(good.clone(), "iss", json!("https://evil.example")))),
+        ("over", Introspects::Answers(changed(good.clone(), "exp", json!(1)))),
+        ("revoked", Introspects::Answers(json!({"active": false}))),
         ("twice", Introspects::Text("{\"active\":true,\"active\":false}".into())),
         ("page", Introspects::Text("<html>200 OK</html>".into())),
         ("huge", Introspects::Text(format!("{{\"active\":true,\"x\":\"{}\"}}", "x".repeat(1 << 20)))),
@@ -154,7 +154,7 @@ fn concurrent_calls_share_one_introspection_and_unknown_clients_learn_nothing() 
     assert_eq!(server.introspections("slow"), 1);
 
     tunnel.authorize(true, Some(&auth(&asked(&server, "wrong"), None)));
-    server.introspects("good", Introspects::Says(active(&server)));
+    server.introspects("good", Introspects::Answers(active(&server)));
     let (head, _) = ask(&mut tunnel.agent(), "/mcp", &shown("good"), &call("get_a"));
     assert!(head.starts_with("HTTP/1.1 503 "), "the caller's token may be good: {head}");
     tunnel.end();
@@ -186,7 +186,7 @@ fn calls_over_http2_wait_for_introspection() {
         let place = format!("{driver:?} {traffic:?} at_edge={at_edge}");
         let (got, server) = (Got::default(), LoginServer::start(&Arc::new(Signer::new("k1"))));
         server.knows_client(ID, SECRET);
-        server.introspects("good", Introspects::Says(active(&server)));
+        server.introspects("good", Introspects::Answers(active(&server)));
         server.introspects("down", Introspects::Fails);
         let tunnel = Tunnel::with_upstreams(driver, traffic, (2, 1), &[serve(&got)]);
         tunnel.authorize(at_edge, Some(&auth(&asked(&server, SECRET), None)));
@@ -202,7 +202,7 @@ fn calls_over_http2_wait_for_introspection() {
 fn lives(at_edge: bool) {
     let (got, server) = (Got::default(), LoginServer::start(&Arc::new(Signer::new("k1"))));
     server.knows_client(ID, SECRET);
-    server.introspects("good", Introspects::Says(active(&server)));
+    server.introspects("good", Introspects::Answers(active(&server)));
     let (upstream, issuer) = (serve(&got), server.issuer());
     let provider = format!(
         "[[identity_provider]]\nname = 'login'\nissuer = '{issuer}'\nintrospection_url = '{issuer}/introspect'\n\
@@ -226,7 +226,7 @@ fn lives(at_edge: bool) {
     let call = || call_process(&tunnel, "good");
     let answer = call();
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\"result\""), "{answer}");
-    server.introspects("good", Introspects::Says(json!({"active": false})));
+    server.introspects("good", Introspects::Answers(json!({"active": false})));
     let refused = until(&call, "401");
     assert!(refused.contains("is not active"), "{refused}");
     server.introspects("other", Introspects::Fails);

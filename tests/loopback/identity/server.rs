@@ -61,7 +61,7 @@ struct Known {
 #[derive(Clone)]
 pub(crate) enum Introspects {
     /// These members.
-    Says(Value),
+    Answers(Value),
     /// The same, once it is released.
     Held(Value),
     /// This text.
@@ -319,7 +319,7 @@ async fn introspect(State(server): State<LoginServer>, head: HeaderMap, form: St
     });
     match answer {
         None => Ok(json_of(&json!({"active": false})).into_response()),
-        Some(Introspects::Says(claims)) => Ok(json_of(&claims).into_response()),
+        Some(Introspects::Answers(claims)) => Ok(json_of(&claims).into_response()),
         Some(Introspects::Held(claims)) => {
             let _ = server.released.subscribe().wait_for(|is_released| *is_released).await;
             Ok(json_of(&claims).into_response())

@@ -55,7 +55,7 @@ fn limits_hold_for_the_command_and_not_for_its_guard() {
         c.display()
     );
     let output = run(&confinement, &["sh", "-c", &script]);
-    let text = text(&output);
+    let text = output_text(&output);
     for wanted in ["32\n77\n", "NoNewPrivs:\t1", &format!("\n{uid}\n"), "readable", "x\n", "67108864"] {
         assert!(text.contains(wanted), "{wanted}: {text}");
     }
@@ -93,10 +93,10 @@ fn a_command_that_cannot_be_started_says_why() {
     ] {
         let output = run(&confinement, &[&program]);
         assert_eq!(output.status.code(), Some(NOT_STARTED.into()));
-        let stated = stated(&output);
+        let stated = output_text(&output);
         assert!(stated.contains(&format!("cannot start {program}")) && stated.contains(why), "{why}: {stated}");
     }
     std::fs::write(group.join("cgroup.controllers"), "io pids").unwrap();
-    let stated = stated(&run(&in_group(), &["true"]));
+    let stated = output_text(&run(&in_group(), &["true"]));
     assert!(stated.contains("has no controller `memory`, only `io pids`"), "{stated}");
 }

@@ -25,7 +25,7 @@ pub(crate) enum Answers {
     /// The same with an empty event at its beginning, and a notification of this method before the result, each after so long.
     Notifies(&'static str, Duration),
     /// With 200 and this body, after so long; 202 if it is empty.
-    Says(&'static str, Duration),
+    Returns(&'static str, Duration),
     /// With an event stream that begins at once, and an event with these data after so long; none if they are empty.
     Tells(&'static str, Duration),
     /// Not at all: the connection is closed after so long.
@@ -81,8 +81,8 @@ impl Tools {
         let begin = head("Content-Type: text/event-stream\r\nTransfer-Encoding: chunked");
         match self.answers.get() {
             Answers::With(status, after) => answer(name, core, socket, (status, RESULT, after)).await,
-            Answers::Says("", after) => answer(name, core, socket, (202, "", after)).await,
-            Answers::Says(body, after) => answer(name, core, socket, (200, body, after)).await,
+            Answers::Returns("", after) => answer(name, core, socket, (202, "", after)).await,
+            Answers::Returns(body, after) => answer(name, core, socket, (200, body, after)).await,
             Answers::Tells(data, after) => {
                 send(socket, begin.as_bytes()).await?;
                 wait(core, socket, after).await?;
