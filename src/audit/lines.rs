@@ -15,7 +15,7 @@ const CONTENT_LEN_MAX: usize = 32 * 1_024;
 /// Most lines of calls are no longer, in bytes.
 const LINE_LEN: usize = 1_024;
 /// How many bytes of a session id's hash are written: enough to distinguish sessions, too few to use one.
-const SESSION_HASH_LEN: usize = 8;
+pub const SESSION_HASH_LEN: usize = 8;
 
 /// The line of a call. Unknown members are omitted.
 #[derive(Clone, Debug, Default)]
@@ -149,6 +149,14 @@ pub struct CallEndLine<'a> {
     pub took: Duration,
 }
 
+/// What is written of a session id: the start of its hash.
+#[must_use]
+pub fn session_hash(session: &[u8]) -> [u8; SESSION_HASH_LEN] {
+    let mut start = [0; SESSION_HASH_LEN];
+    start.copy_from_slice(&LineHash::of(session).0[..SESSION_HASH_LEN]);
+    start
+}
+
 /// The line of a management action.
 #[derive(Clone, Debug, Default)]
 pub struct ActionLine<'a> {
@@ -189,7 +197,7 @@ impl AuditCallLine<'_> {
         line.text_if("name", self.name.unwrap_or_default());
         line.text_if("id", self.id.unwrap_or_default());
         if let Some(session) = self.session {
-            line.hash("session", &LineHash::of(session).0[..SESSION_HASH_LEN]);
+            line.hash("session", &session_hash(session));
         }
         line.text_if("trace", self.trace.as_deref().unwrap_or_default());
         if let Some((bytes, hash)) = self.arguments {

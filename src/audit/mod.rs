@@ -17,7 +17,10 @@ mod verifier;
 pub use chain::{Chain, ChainedLine};
 pub use checkpoint::{CHECKPOINT_LINES, CheckpointKey, Ed25519PublicKey};
 pub use hash::LineHash;
-pub use lines::{ActionLine, AuditCallLine, AuditedCaller, AuditedDecision, AuditedPolicy, CallEndLine, RpcAnswer};
+pub use lines::{
+    ActionLine, AuditCallLine, AuditedCaller, AuditedDecision, AuditedPolicy, CallEndLine, RpcAnswer, SESSION_HASH_LEN,
+    session_hash,
+};
 pub use notes::{ChainNote, FORMAT};
 pub use resume::{Resumed, Resumer};
 pub use verifier::{ChainFault, ChainRemark, Located, Verified, Verifier};

@@ -236,7 +236,8 @@ fn index_of(dir: &Path, reads_all: bool) -> Option<AuditIndex> {
     if reads_all {
         return None;
     }
-    AuditIndex::open(dir).unwrap_or_else(|error| {
+    let mut progress = Progress::new("indexing");
+    AuditIndex::open(dir, &mut |done, all| progress.at(done, all)).unwrap_or_else(|error| {
         note_unused(dir, &error);
         None
     })

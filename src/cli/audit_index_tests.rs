@@ -152,7 +152,7 @@ impl Log<'_> {
 /// Compares the newest lines and all lines, found with and without the index.
 fn assert_same(dir: &Path, args: &AuditFilterArgs, limit: usize, seed: u64) -> usize {
     let filter = filter_of(args).unwrap();
-    let mut index = AuditIndex::open(dir).unwrap_or_else(|error| panic!("{seed}: {error}")).unwrap();
+    let mut index = AuditIndex::open(dir, &mut |_, _| ()).unwrap_or_else(|error| panic!("{seed}: {error}")).unwrap();
     let found = index.newest(&filter, limit).unwrap_or_else(|error| panic!("{seed}: {error}"));
     assert!(found == scan(dir, &filter, limit).unwrap(), "seed {seed}: {args:?} {limit}");
     let mut all: Vec<Value> = Vec::new();
@@ -200,11 +200,11 @@ fn a_search_with_the_index_equals_a_scan_of_all_lines() {
 #[test]
 fn an_index_is_only_made_where_there_is_a_log() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(AuditIndex::open(dir.path()).unwrap().is_none());
+    assert!(AuditIndex::open(dir.path(), &mut |_, _| ()).unwrap().is_none());
     assert!(!AuditIndex::path(dir.path()).exists());
     let mut log = Log { dir: dir.path(), rng: Rng::new(1), lines: 0 };
     log.grow(10);
-    let mut index = AuditIndex::open(dir.path()).unwrap().unwrap();
+    let mut index = AuditIndex::open(dir.path(), &mut |_, _| ()).unwrap().unwrap();
     let all = filter_of(&AuditFilterArgs::default()).unwrap();
     assert_eq!(index.newest(&all, 0).unwrap(), VecDeque::new());
 }

@@ -11,6 +11,7 @@ use crate::cli::admin_args::DataDirArgs;
 use crate::cli::args::EdgeDirCommand;
 use crate::cli::command_line::CommandLine;
 use crate::cli::output::print;
+use crate::cli::progress::Progress;
 use crate::cli::run::refuse;
 use crate::cli::table::Table;
 use crate::control::DataDir;
@@ -78,7 +79,7 @@ fn identity_keys(dir: &DataDir, rotate: bool) -> Result<(), RunError> {
 }
 
 fn backup(dir: &DataDir, to: Option<PathBuf>, json: bool) -> Result<(), RunError> {
-    let file = process::back_up_store(dir, to)?;
+    let file = process::back_up_store(dir, to, Progress::of_copy("copying"))?;
     print(&if json { format!("{:#}\n", json!({ "backup": file })) } else { format!("{}\n", file.display()) });
     Ok(())
 }
@@ -91,7 +92,7 @@ fn put_back(
     keep_withdrawn: bool,
 ) -> Result<(), RunError> {
     let RestoredFrom { backup, restored: Restored { aside, reinstated } } =
-        process::restore_store(dir, from, keep_withdrawn)?;
+        process::restore_store(dir, from, keep_withdrawn, Progress::of_copy("restoring"))?;
     let Some(given) = given else {
         let body = json!({
             "backup": backup,

@@ -2,13 +2,18 @@
 
 use crate::process::RunError;
 
-const CONFIG: &str = "docs/CONFIG.md";
+/// Every setting, and the files that hold them.
+pub(super) const CONFIG: &str = "docs/CONFIG.md";
 /// Files that only their owner may read.
 pub(super) const FILES: &str = "docs/OPERATING.md#files-and-their-modes";
 const STORE: &str = "docs/OPERATING.md#back-up-and-restore";
 const AUDIT: &str = "docs/AUDIT.md";
 /// Where the admin token comes from.
 pub(super) const TUNNEL: &str = "docs/OPERATING.md#a-tunnel";
+/// How a route of a connector reaches a server that a client starts.
+pub(super) const STDIO: &str = "docs/OPERATING.md#servers-that-speak-stdio";
+/// What a policy and its audit log are for.
+pub(super) const GOVERNANCE: &str = "docs/GOVERNANCE.md";
 /// What to look at when something is wrong.
 pub(super) const WRONG: &str = "docs/OPERATING.md#when-something-is-wrong";
 
@@ -39,7 +44,7 @@ mod tests {
 
     #[test]
     fn each_section_is_in_the_documentation() {
-        for page in [CONFIG, FILES, STORE, AUDIT, TUNNEL, WRONG] {
+        for page in [CONFIG, FILES, STORE, AUDIT, TUNNEL, STDIO, GOVERNANCE, WRONG] {
             let (file, section) = page.split_once('#').unwrap_or((page, ""));
             let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
             let anchors = text

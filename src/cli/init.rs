@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::cli::command_line::CommandLine;
+use crate::cli::error_pages::{CONFIG, line};
 use crate::cli::init_args::{InitArgs, InitConnectorArgs, InitEdgeArgs, InitRole};
 use crate::cli::output::print;
 use crate::cli::{EXIT_FAILURE, EXIT_USAGE};
@@ -30,7 +31,7 @@ pub fn run_init(args: &InitArgs, env: &BTreeMap<String, String>) -> u8 {
             0
         }
         Err((code, why)) => {
-            eprintln!("{why}");
+            eprintln!("{why}{}", line(CONFIG));
             code
         }
     }

@@ -106,7 +106,7 @@ fn explained(policy: &ToolPolicy, args: &PolicyExplainArgs) -> Result<(String, u
         |UnreadableArguments| "servers may read these arguments in different ways, or not at all".to_owned();
     let mut decision = policy.decide(roles, &asked);
     decision = policy.decide_cedar(decision, caller.as_deref(), &asked, None).map_err(unreadable)?;
-    let ceilings = policy.ceilings_text(&decision).map(|limits| format!("\n  limits  {limits}")).unwrap_or_default();
+    let limits = policy.ceilings_text(&decision);
     let mut is_open = None;
     if let Some(arguments) = &args.arguments {
         let message = format!("{{\"params\":{{\"arguments\":{arguments}}}}}");
@@ -166,13 +166,16 @@ fn explained(policy: &ToolPolicy, args: &PolicyExplainArgs) -> Result<(String, u
             "allowed": is_allowed,
             "decision": what,
             "roles": policy.names_of(roles).collect::<Vec<_>>(),
+            "edge": args.edge,
             "why": why,
+            "limits": limits,
             "digest": policy.digest().to_string(),
         });
         return Ok((format!("{body:#}\n"), code));
     }
     let name = asked.target.name().map(|name| format!(" {}", plain(name))).unwrap_or_default();
     let edge = args.edge.as_deref().map(|edge| format!("\n  edge    {}", plain(edge))).unwrap_or_default();
+    let ceilings = limits.map(|limits| format!("\n  limits  {limits}")).unwrap_or_default();
     let text = format!(
         "{}{name}: {what}\n  roles   {names}{edge}\n  why     {why}{ceilings}\n  policy  {}\n",
         plain(asked.method),
@@ -278,6 +281,9 @@ mod tests {
         assert_eq!(explain(&through("eu.edge.example")).1, 0);
         let (text, _) = explain(&through("eu.edge.example"));
         assert!(text.contains("roles   front\n  edge    eu.edge.example\n  why     the rule deletes"), "{text}");
+        let (body, _) = explain(&PolicyExplainArgs { json: true, ..through("eu.edge.example") });
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((&body["edge"], &body["roles"]), (&json!("eu.edge.example"), &json!(["front"])));
         assert_eq!(explain(&through("edge.example")).1, EXIT_FAILURE);
         assert_eq!(
             explained(&policy, &args(&["boss"], Some("a"), None)),

@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use crate::base::{Clock, Time};
+use crate::control::store::CopyProgress;
 use crate::engine::MonotonicClock;
 use crate::process::ERASE_LINE;
 
@@ -28,6 +29,14 @@ impl Progress {
     pub(super) fn new(what: &'static str) -> Progress {
         let out = io::stderr();
         Progress { what, out: out.is_terminal().then_some(out), began: MonotonicClock.now(), drawn: None }
+    }
+}
+
+impl Progress {
+    /// Shows how far a copy of the store has come, until it is dropped.
+    pub(super) fn of_copy(what: &'static str) -> CopyProgress {
+        let mut progress = Progress::new(what);
+        Box::new(move |done, all| progress.at(done, all))
     }
 }
 

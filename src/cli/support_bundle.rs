@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::cli::admin_client::{AdminClient, AdminError};
+use crate::cli::error_pages::{FILES, line};
 use crate::cli::output::print;
 use crate::cli::run::{EXIT_FAILURE, RunError, on_control_thread};
 use crate::cli::support_bundle_args::SupportBundleArgs;
@@ -58,7 +59,7 @@ pub fn run_support_bundle(args: &SupportBundleArgs, env: &BTreeMap<String, Strin
         let parts = gather(args, env).await;
         if let Err(error) = write_archive(&args.output, &parts, WallTime::now()) {
             let file = args.output.display();
-            eprintln!("{file} cannot be written: {error}; choose another with --output");
+            eprintln!("{file} cannot be written: {error}; choose another with --output{}", line(FILES));
             return Ok::<u8, RunError>(EXIT_FAILURE);
         }
         let names: Vec<&str> = parts.iter().map(|part| part.name.as_str()).collect();

@@ -10,7 +10,7 @@ use crate::config::service_variables;
 use crate::config::sources::{Purpose, Sources};
 use crate::config::table::{
     self, AdmissionConfig, ApprovalsConfig, AuditConfig, ConnectConfig, EdgeConfig, EngineConfig, IdentityConfig,
-    LogConfig, RouteConfig, TunnelConfig,
+    LogConfig, OtlpConfig, RouteConfig, TunnelConfig,
 };
 use crate::config::values::{SecretSource, SecretText};
 use crate::policy::Member;
@@ -32,6 +32,8 @@ pub struct Config {
     pub approvals: ApprovalsConfig,
     /// How calls are written to the audit log.
     pub audit: AuditConfig,
+    /// Where traces and metrics are exported to.
+    pub otlp: OtlpConfig,
     /// What is logged, and in which format.
     pub log: LogConfig,
     /// Every value with its origin, in the order of the table of settings.
@@ -70,6 +72,7 @@ impl Config {
         let identity = reader.section::<IdentityConfig>(true);
         let approvals = reader.section::<ApprovalsConfig>(true);
         let audit = reader.section::<AuditConfig>(true);
+        let otlp = reader.section::<OtlpConfig>(true);
         let log = reader.section::<LogConfig>(true);
         let Reader { faults: found, values, files, .. } = reader;
         faults.extend(found);
@@ -90,10 +93,11 @@ impl Config {
             let is_role = sources.purpose != Purpose::Up;
             checker.approvals(approvals, edge.as_ref().filter(|_| is_role), connect.as_ref().filter(|_| is_role));
         }
+        otlp.iter().for_each(|otlp| checker.otlp(otlp));
         faults.extend(checker.into_faults());
 
-        match (engine, admission, identity, approvals, audit, log) {
-            (Some(engine), Some(admission), Some(identity), Some(approvals), Some(audit), Some(log))
+        match (engine, admission, identity, approvals, audit, otlp, log) {
+            (Some(engine), Some(admission), Some(identity), Some(approvals), Some(audit), Some(otlp), Some(log))
                 if faults.is_empty() =>
             {
                 let mut warnings = warnings(&values);
@@ -107,6 +111,7 @@ impl Config {
                     identity,
                     approvals,
                     audit,
+                    otlp,
                     log,
                     values,
                     warnings,
@@ -130,6 +135,7 @@ impl Config {
         let mut changed = old.engine.changed(&new.engine);
         changed.extend(old.approvals.changed(&new.approvals));
         changed.extend(old.audit.changed(&new.audit));
+        changed.extend(old.otlp.changed(&new.otlp));
         changed.extend(old.log.changed(&new.log));
         let mut roles = Vec::new();
         match (&old.edge, &new.edge) {
@@ -214,7 +220,7 @@ fn files_of_roles(files: Vec<NamedFile>, edge: bool, connect: bool) -> Vec<Named
         ["edge.", "tunnel[", "host[", "admission.", "network_set["].iter().any(|part| key.starts_with(part))
     };
     let of_both = |key: &str| {
-        ["identity_provider[", "client_authority[", "token_exchange["].iter().any(|part| key.starts_with(part))
+        ["identity_provider[", "client_authority[", "token_exchange[", "otlp."].iter().any(|part| key.starts_with(part))
     };
     files.into_iter().filter(|file| of_both(&file.key) || if of_edge(&file.key) { edge } else { connect }).collect()
 }

@@ -20,6 +20,7 @@ mod identity_checks;
 mod load;
 mod named_file;
 mod networks;
+mod otlp_checks;
 mod pin_checks;
 mod profile;
 mod proxy;
@@ -49,12 +50,12 @@ pub use sources::{CREDENTIALS, FileText, Flag, Purpose, Sources};
 pub use table::{
     ADMIN_TOKEN_ENV, ADMIN_TOKEN_FILE_ENV, ADMIN_URL_ENV, AdmissionConfig, ApprovalsConfig, AuditConfig,
     ClientAuthorityConfig, ConnectConfig, EdgeAuthorityConfig, EdgeConfig, EngineConfig, FILE_ENV, HostConfig,
-    IdentityConfig, IdentityProviderConfig, LogConfig, NetworkSetConfig, PARTS, RouteConfig, TokenExchangeConfig,
-    ToolConfig, TrustedEdgeConfig, TunnelConfig, settings,
+    IdentityConfig, IdentityProviderConfig, LogConfig, NetworkSetConfig, OtlpConfig, PARTS, RouteConfig,
+    TokenExchangeConfig, ToolConfig, TrustedEdgeConfig, TunnelConfig, settings,
 };
 pub use values::{
     AlgorithmName, AuditMode, AuditSync, Bridge, Bytes, CallerAuth, CallerName, ChildSharing, ChildStart,
     ClientCertificate, Driver, FolderPath, ForwardedIdentity, Hedge, IdentityHeaderName, LogFormat, LogLevels, MASK,
-    Millis, OriginRule, OwnOrigin, Resend, SECRET_LEN_MAX, SECRET_LEN_MIN, SecretSource, SecretText, ServerPreset,
-    Spin, TokenText,
+    Millis, OriginRule, OwnOrigin, Ratio, Resend, SECRET_LEN_MAX, SECRET_LEN_MIN, SecretSource, SecretText,
+    ServerPreset, Spin, TokenText,
 };

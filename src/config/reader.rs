@@ -48,7 +48,7 @@ impl Holds {
     fn of(setting: &Setting) -> Holds {
         match setting.key {
             // One that another server has given, which may be of any length.
-            "client_secret_file" => Holds::Key,
+            "client_secret_file" | "headers_file" => Holds::Key,
             key if key.ends_with("secret_file") || key.ends_with("token_file") || key == "provisioning_key_file" => {
                 Holds::Secret
             }

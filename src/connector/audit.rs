@@ -9,10 +9,11 @@ use crate::serve::{Answered, AuditReceipt, AuditedCall, AuditedEnd, CallAudit, C
 use crate::wire::http1::RequestHead;
 
 impl CallContext<'_> {
-    /// Begins a call, if there is an audit log.
+    /// Begins a call, if there is an audit log. Its message is also read if traces are exported.
     pub(super) fn begin_audit(&self, request: &mut impl Request) -> CallAudit {
-        let log = self.core.connector.settings.audit.as_ref();
-        if log.is_some() {
+        let settings = &self.core.connector.settings;
+        let log = settings.audit.as_ref();
+        if log.is_some() || settings.traces.is_some() {
             request.look_at_message();
         }
         CallAudit::begin(log, request.label())

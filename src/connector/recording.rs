@@ -5,11 +5,14 @@ use crate::connector::call::{AgentWork, CallContext, CallEnd};
 use crate::connector::kept_calls::outcome_of;
 use crate::connector::settings::ConnectorRoute;
 use crate::connector::shared::Counters;
-use crate::exchange::{CallFailure, CallReport, FailedCall, trace_of};
-use crate::latency::{CallPhases, CallRecord, CallStage, CallerTimeSource, Outcome, Phase, Retries};
+use crate::exchange::{CallFailure, CallReport, FailedCall, requested_host, trace_of};
+use crate::latency::{
+    CallOrigin, CallPhases, CallRecord, CallStage, CallerTimeSource, Outcome, Phase, Retries, SampledCall, TraceQueue,
+};
 use crate::route::Hostname;
 use crate::serve::{
-    AnswerSize, CallEnded, EndedCall, GuardedCall, NoteCounters, PlacedCall, Request, add_to_task, leave, task_of,
+    AnswerSize, CallEnded, EndedCall, GuardedCall, NoteCounters, PlacedCall, Request, add_to_task, export_call, leave,
+    sample_at_connector, task_of,
 };
 use crate::wire::mcp::{Call, SESSION_ID};
 
@@ -65,7 +68,9 @@ pub(super) fn record(
         label.log_answer_note(NoteCounters { texts_changed, texts_flagged, answers_over_ceiling, answers_cut });
     }
     let keeps = core.figures.calls.borrow().is_on();
-    if host.is_none() && !keeps {
+    let traces = core.connector.settings.traces.as_deref();
+    let sampled = traces.and_then(|traces| Some((traces, sample(context, request, traces)?)));
+    if host.is_none() && !keeps && sampled.is_none() {
         return;
     }
     let stamps = &end.stamps;
@@ -75,7 +80,8 @@ pub(super) fn record(
     let policy = request.label().and_then(|label| label.policy_mark());
     // Taken in any case, so that it is freed even if the route is gone.
     let place = queue.place.take();
-    let kept = keeps.then(|| queue.note(context.kept(request.head()).with_phases(&phases), place.as_ref()));
+    let kept = (keeps || sampled.is_some())
+        .then(|| queue.note(context.kept(request.head()).with_phases(&phases), place.as_ref()));
     let counted = host.and_then(|host| {
         core.upstreams.route_of(host, |route| {
             let answer = if is_begun { work.answer_size } else { AnswerSize::default() };
@@ -134,7 +140,21 @@ pub(super) fn record(
     let caller = of_agent.and_then(|guard| guard.deadline.caller());
     let kept = kept.with_retries(retries.made()).with_caller(caller.or_else(of_edge));
     let kept = kept.with_probe(of_agent.is_some_and(|guard| guard.is_probe)).with_cancellation(is_cancelled);
-    core.figures.keep(&kept.with_own(failure.map(|failure| failure.own_answer(report))));
+    let kept = kept.with_own(failure.map(|failure| failure.own_answer(report)));
+    core.figures.keep(&kept);
+    if let Some((traces, sampled)) = sampled {
+        let host = requested_host(request.head()).ok();
+        let route = host.and_then(|host| core.upstreams.route_of(&host, |route| route.name.to_string()));
+        export_call(traces, request, sampled, kept, stamps.points(now), &route.unwrap_or_default());
+    }
+}
+
+/// Whether the call is sampled. The calls of an inner TLS session share the number of the session, so the edge has no
+/// span that only one of them is part of.
+fn sample(context: CallContext<'_>, request: &mut impl Request, traces: &TraceQueue) -> Option<SampledCall> {
+    let instance = context.stream.on_link().edge_instance().filter(|_| !context.stream.is_sealed());
+    let edge = instance.map(|process| CallOrigin { process, number: context.number });
+    sample_at_connector(traces, request, edge)
 }
 
 /// The end of a call that may belong to a task.

@@ -8,7 +8,7 @@ use crate::connector::identity::RouteIdentity;
 use crate::dial::Proxy;
 use crate::exchange::OriginRules;
 use crate::identity::RouteAuth;
-use crate::latency::TaskSettings;
+use crate::latency::{TaskSettings, TraceQueue};
 use crate::policy::{SafeRequests, ToolPolicy};
 use crate::route::{RouteName, RouteTable, ToolOverrides};
 use crate::serve::AuditLog;
@@ -90,6 +90,8 @@ pub struct ConnectorSettings {
     pub tasks: TaskSettings,
     /// The audit log for calls, if there is one.
     pub audit: Option<AuditLog>,
+    /// The calls whose spans are exported, if traces are.
+    pub traces: Option<Arc<TraceQueue>>,
     /// The wall clock for checking tokens.
     pub clock: WallClock,
 }
@@ -124,6 +126,7 @@ impl ConnectorSettings {
             retries_max: 2,
             tasks: TaskSettings { tasks_max: 1_000, ..TaskSettings::default() },
             audit: None,
+            traces: None,
             clock: WallClock::default(),
         }
     }

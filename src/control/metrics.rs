@@ -57,27 +57,37 @@ impl fmt::Debug for Scrape {
     }
 }
 
-type Labels = Vec<(&'static str, String)>;
+/// The names and values of labels.
+pub(super) type Labels = Vec<(&'static str, String)>;
 
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut families = Families(encoder);
-        self.process(&mut families)?;
-        self.calls(&mut families)?;
-        self.cores(&mut families)?;
-        self.links(&mut families)?;
-        self.upstreams(&mut families)?;
-        self.breakers(&mut families)?;
-        self.limits(&mut families)?;
-        self.certificates(&mut families)?;
-        self.tools(&mut families)?;
-        self.approvals(&mut families)?;
-        self.counts(&mut families)
+        self.write(&mut TextFamilies(encoder))
     }
 }
 
+/// Writes all metrics of a report.
+pub(super) fn write_metrics(report: Report, families: &mut impl Families) -> fmt::Result {
+    Scrape(report).write(families)
+}
+
 impl Scrape {
-    fn process(&self, families: &mut Families<'_>) -> fmt::Result {
+    fn write(&self, families: &mut impl Families) -> fmt::Result {
+        self.process(families)?;
+        self.calls(families)?;
+        self.cores(families)?;
+        self.links(families)?;
+        self.upstreams(families)?;
+        self.breakers(families)?;
+        self.limits(families)?;
+        self.certificates(families)?;
+        self.tools(families)?;
+        self.approvals(families)?;
+        self.otlp(families)?;
+        self.counts(families)
+    }
+
+    fn process(&self, families: &mut impl Families) -> fmt::Result {
         let facts = &self.0.facts;
         let info =
             |pairs: &[(&'static str, &str)]| pairs.iter().map(|(k, v)| (*k, (*v).to_owned())).collect::<Labels>();
@@ -96,7 +106,7 @@ impl Scrape {
         families.counters("adit_config_reloads", "Attempts to reload the configuration", &rows)
     }
 
-    fn calls(&self, families: &mut Families<'_>) -> fmt::Result {
+    fn calls(&self, families: &mut impl Families) -> fmt::Result {
         let Some(latency) = self.0.latency.as_ref().map(|latency| &latency.snapshot) else { return Ok(()) };
         let rows = latency.labels().flat_map(|(label, figures)| {
             Outcome::ALL.iter().filter(|outcome| figures.outcome(**outcome) > 0).map(move |outcome| {
@@ -152,7 +162,7 @@ impl Scrape {
         families.counters("adit_clock_disagreements", "Calls whose parts were measured longer than the whole", &rows)
     }
 
-    fn cores(&self, families: &mut Families<'_>) -> fmt::Result {
+    fn cores(&self, families: &mut impl Families) -> fmt::Result {
         type Read = fn(&CoreReading) -> f64;
         let gauges: [(&str, &str, Option<Unit>, Read); 13] = [
             ("adit_calls_open", "Calls in flight", None, |core| core.calls_open as f64),
@@ -196,7 +206,7 @@ impl Scrape {
         families.gauges("adit_cores_silent", "Cores that did not answer in time", None, &rows)
     }
 
-    fn links(&self, families: &mut Families<'_>) -> fmt::Result {
+    fn links(&self, families: &mut impl Families) -> fmt::Result {
         let rows = self.per_role(|role| role.links.len() as f64);
         families.gauges("adit_links_open", "Links that are up", None, &rows)?;
         let rows = self.per_link(|link| Some(link.streams as f64));
@@ -226,7 +236,7 @@ impl Scrape {
         )
     }
 
-    fn upstreams(&self, families: &mut Families<'_>) -> fmt::Result {
+    fn upstreams(&self, families: &mut impl Families) -> fmt::Result {
         let rows = self.per_upstream(|upstream| upstream.connections_open as f64);
         families.gauges("adit_upstream_connections_open", "Connections to an upstream", None, &rows)?;
         let rows = self.per_upstream(|upstream| upstream.http2_connections_open as f64);
@@ -261,7 +271,7 @@ impl Scrape {
     }
 
     /// Breakers that have opened, or that an operator has forced. The breaker of an upstream has no method.
-    fn breakers(&self, families: &mut Families<'_>) -> fmt::Result {
+    fn breakers(&self, families: &mut impl Families) -> fmt::Result {
         let known = self.0.roles.iter().flat_map(|role| role.breakers.iter().map(move |reading| (role, reading)));
         let rows = |of: fn(&BreakerReading) -> u64| {
             let known = known.clone().filter(|(_, reading)| reading.has_changed());
@@ -283,7 +293,7 @@ impl Scrape {
     }
 
     /// The concurrency limits of routes that have had calls.
-    fn tools(&self, families: &mut Families<'_>) -> fmt::Result {
+    fn tools(&self, families: &mut impl Families) -> fmt::Result {
         let rows = self.0.tools.iter().flat_map(|ToolCounts { route, kind, new, changed, approved, unreadable }| {
             let by_standing = [("new", new), ("changed", changed), ("approved", approved), ("unreadable", unreadable)];
             by_standing.map(|(standing, count)| {
@@ -297,7 +307,7 @@ impl Scrape {
     }
 
     /// Approvals: notifications, links, and the file.
-    fn approvals(&self, families: &mut Families<'_>) -> fmt::Result {
+    fn approvals(&self, families: &mut impl Families) -> fmt::Result {
         let Some(ApprovalReading { deliveries, links, unwritten }) = self.0.approvals else { return Ok(()) };
         let row = |(outcome, count): (&str, u64)| (vec![("outcome", outcome.to_owned())], count);
         let help = "Notifications of calls that wait for approval";
@@ -307,7 +317,26 @@ impl Scrape {
         families.counters("adit_approvals_unwritten", help, &[(Vec::new(), unwritten)])
     }
 
-    fn limits(&self, families: &mut Families<'_>) -> fmt::Result {
+    /// The export of traces and metrics.
+    fn otlp(&self, families: &mut impl Families) -> fmt::Result {
+        let Some(reading) = &self.0.otlp else { return Ok(()) };
+        let rows = reading.spans.map(|(outcome, count)| (vec![("outcome", outcome.to_owned())], count));
+        families.counters("adit_otlp_spans", "Spans that were exported, by what came of it", &rows)?;
+        let rows = [(Vec::new(), reading.calls_dropped)];
+        families.counters(
+            "adit_otlp_calls_dropped",
+            "Sampled calls that were dropped because the queue was full",
+            &rows,
+        )?;
+        let rows = [(Vec::new(), reading.calls_waiting as f64)];
+        families.gauges("adit_otlp_calls_waiting", "Sampled calls that wait for the export", None, &rows)?;
+        let rows = reading.requests.map(|(signal, outcome, count)| {
+            (vec![("signal", signal.to_owned()), ("outcome", outcome.to_owned())], count)
+        });
+        families.counters("adit_otlp_requests", "Requests to the OTLP endpoint, by what came of them", &rows)
+    }
+
+    fn limits(&self, families: &mut impl Families) -> fmt::Result {
         let known = self.0.roles.iter().flat_map(|role| role.limits.iter().map(move |limit| (role, limit)));
         let labelled = known.map(|(role, (route, reading))| {
             let mut labels = role_label(role);
@@ -340,7 +369,7 @@ impl Scrape {
     }
 
     /// Certificates: those of an edge by their use, those of a connector by edge.
-    fn certificates(&self, families: &mut Families<'_>) -> fmt::Result {
+    fn certificates(&self, families: &mut impl Families) -> fmt::Result {
         let mut rows = Vec::new();
         for role in &self.0.roles {
             let own = role.certificates.iter().map(|one| (one.of.clone(), one.expires_in_s as f64));
@@ -354,7 +383,7 @@ impl Scrape {
         families.gauges("adit_certificate_left", "How long a certificate remains valid", Some(&Unit::Seconds), &rows)
     }
 
-    fn counts(&self, families: &mut Families<'_>) -> fmt::Result {
+    fn counts(&self, families: &mut impl Families) -> fmt::Result {
         let mut names: Vec<(&str, &str)> =
             self.0.roles.iter().flat_map(|role| role.counts.iter().map(|count| (count.name, count.help))).collect();
         names.sort_unstable();
@@ -428,10 +457,30 @@ impl Scrape {
     }
 }
 
-/// Writes families of metrics. A family without rows is omitted.
-struct Families<'a>(DescriptorEncoder<'a>);
+/// Where families of metrics are written. A family without rows is omitted.
+pub(super) trait Families {
+    /// Writes facts, as labels of a metric whose value is 1.
+    fn info(&mut self, name: &str, help: &str, labels: &Labels) -> fmt::Result;
 
-impl Families<'_> {
+    /// Writes values that go up and down.
+    fn gauges(&mut self, name: &str, help: &str, unit: Option<&Unit>, rows: &[(Labels, f64)]) -> fmt::Result;
+
+    /// Writes counts since the start of the process.
+    fn counters(&mut self, name: &str, help: &str, rows: &[(Labels, u64)]) -> fmt::Result;
+
+    /// Writes distributions of durations since the start of the process.
+    fn histograms<'d>(
+        &mut self,
+        name: &str,
+        help: &str,
+        rows: impl Iterator<Item = (Labels, &'d Distribution)>,
+    ) -> fmt::Result;
+}
+
+/// Writes families as OpenMetrics text.
+struct TextFamilies<'a>(DescriptorEncoder<'a>);
+
+impl Families for TextFamilies<'_> {
     fn info(&mut self, name: &str, help: &str, labels: &Labels) -> fmt::Result {
         self.0.encode_descriptor(name, help, None, MetricType::Info)?.encode_info(labels)
     }
@@ -491,8 +540,8 @@ fn role_label(role: &RoleReading) -> Labels {
     vec![("role", role.kind.as_str().to_owned())]
 }
 
-/// The number of durations in each bucket. The last bucket has no upper bound.
-fn buckets(distribution: &Distribution) -> Vec<(f64, u64)> {
+/// The number of durations in each bucket, with its upper bound in seconds. The last bucket has no upper bound.
+pub(super) fn buckets(distribution: &Distribution) -> Vec<(f64, u64)> {
     let mut below = 0;
     let mut buckets: Vec<(f64, u64)> = BOUNDS_US
         .iter()
@@ -617,6 +666,10 @@ mod tests {
                 "adit_link_windows_bytes core,role",
                 "adit_links_ended_total role",
                 "adit_links_open role",
+                "adit_otlp_calls_dropped_total ",
+                "adit_otlp_calls_waiting ",
+                "adit_otlp_requests_total outcome,signal",
+                "adit_otlp_spans_total outcome",
                 "adit_sockets_open core,role",
                 "adit_stdio_children role,route",
                 "adit_stdio_exits_total kind,role,route",

@@ -34,6 +34,7 @@ mod metrics;
 #[cfg(test)]
 mod monitoring_files;
 pub mod once;
+pub mod otlp;
 mod probe;
 mod reading;
 mod recorded;

@@ -12,6 +12,7 @@ use crate::control::bodies::{
     ProcessState, ReloadStatus, StatusBody, TunnelLinks,
 };
 use crate::control::inventories::ToolCounts;
+use crate::control::otlp::counts::OtlpReading;
 use crate::control::reading::{CoreReading, LinkReading, RoleKind, RoleReading, RouteLine, TunnelReading};
 use crate::latency::{
     BreakerReading, BreakerScope, BreakerState, DeadlineReason, Deadlines, Distribution, ForcedState, Label,
@@ -80,6 +81,8 @@ pub struct Report {
     pub tools: Vec<ToolCounts>,
     /// The counts of approvals; none in a process in which nothing can be approved.
     pub approvals: Option<ApprovalReading>,
+    /// The counts of the export of traces and metrics, if there is one.
+    pub otlp: Option<OtlpReading>,
 }
 
 /// The routes and tunnels of one role.

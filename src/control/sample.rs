@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::base::{CoreId, Count, DeadlineTerms, GuardMode, Time};
 use crate::control::approval_counts::ApprovalCounts;
 use crate::control::inventories::ToolCounts;
+use crate::control::otlp::counts::OtlpCounts;
 use crate::control::reading::{
     BoxFuture, CertificateReading, CertificateState, CoreReading, EdgeReading, HostReading, LinkReading, Role,
     RoleKind, RoleReading, RouteLine, StdioReading, TunnelReading, UpstreamReading,
@@ -294,6 +295,7 @@ pub(super) fn report() -> Report {
             restart_needed: vec!["engine.cores".to_owned()],
         },
         approvals: Some(ApprovalCounts::default().reading()),
+        otlp: Some(OtlpCounts::default().reading()),
         tools: vec![ToolCounts {
             route: "a.test".to_owned(),
             kind: OfferKind::Tool,

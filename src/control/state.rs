@@ -9,6 +9,7 @@ use crate::control::approval_counts::ApprovalCounts;
 use crate::control::bodies::{CallsBody, HealthBody, HealthStatus, ReadyBody, SilentRole, TasksBody};
 use crate::control::calls;
 use crate::control::inventories::Inventories;
+use crate::control::otlp::counts::OtlpCounts;
 use crate::control::probe::Prober;
 use crate::control::reading::{Role, RoleKind, RoleReading};
 use crate::control::report::{CallTimes, ProcessFacts, Reloads, Report, ServedRoutes};
@@ -30,6 +31,7 @@ pub struct State {
     prober: Option<Prober>,
     inventories: OnceLock<Arc<Inventories>>,
     approvals: OnceLock<Arc<ApprovalCounts>>,
+    otlp: OnceLock<Arc<OtlpCounts>>,
     /// Held during a probe, whose result serves all requests that wait.
     probing: tokio::sync::Mutex<()>,
 }
@@ -48,6 +50,7 @@ impl State {
             prober,
             inventories: OnceLock::new(),
             approvals: OnceLock::new(),
+            otlp: OnceLock::new(),
             probing: tokio::sync::Mutex::default(),
         })
     }
@@ -61,6 +64,11 @@ impl State {
     /// Sets the counts of approvals that are reported.
     pub fn show_approvals(&self, counts: &Arc<ApprovalCounts>) {
         let _ = self.approvals.set(Arc::clone(counts));
+    }
+
+    /// Sets the counts of the export that are reported.
+    pub fn show_otlp(&self, counts: &Arc<OtlpCounts>) {
+        let _ = self.otlp.set(Arc::clone(counts));
     }
 
     /// The inventories of the tools of servers.
@@ -79,6 +87,7 @@ impl State {
             reloads: self.reloads().clone(),
             tools: self.inventories().counts(),
             approvals: self.approvals.get().map(|counts| counts.reading()),
+            otlp: self.otlp.get().map(|counts| counts.reading()),
         }
     }
 

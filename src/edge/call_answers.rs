@@ -39,7 +39,7 @@ pub(super) async fn refuse_unlabelled(
         LabelError::Denied(denied) => (Outcome::Denied, Some(denied.own_answer())),
         LabelError::CallerLeft => (Outcome::AgentGone, None),
     };
-    let ending = Ending { notes: &work.notes, guard: None, place: None, own, outcome };
+    let ending = Ending { guard: None, place: None, own, ..work.ending(outcome) };
     record(core, request, route, None, &CallPhases::split(work.stamps.times(&core.core), None), ending);
     if !work.notes.audit.is_settled(&core.core).await {
         return Next::Leave(Leave::Abort);

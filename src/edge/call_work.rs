@@ -105,6 +105,7 @@ impl CallWork {
 
     /// How the call has ended, for the records.
     pub(super) fn ending(&self, outcome: Outcome) -> Ending<'_> {
-        Ending { notes: &self.notes, guard: Some(&self.guard), place: Some(&self.place), own: None, outcome }
+        let (notes, stamps) = (&self.notes, &self.stamps);
+        Ending { notes, guard: Some(&self.guard), place: Some(&self.place), stamps, stream: None, own: None, outcome }
     }
 }

@@ -11,12 +11,14 @@ use crate::edge::shared::Counters;
 use crate::edge::usage::LinkUsage;
 use crate::exchange::{FailedCall, Refusal};
 use crate::latency::{
-    CallPhases, CallRecord, CallStage, EdgeTimes, OTHER, Outcome, OwnAnswer, Phase, SlowVerdict, TraceId, server_timing,
+    CallOrigin, CallPhases, CallRecord, CallStage, EdgeStamps, EdgeTimes, OTHER, Outcome, OwnAnswer, Phase,
+    SlowVerdict, TraceId, server_timing,
 };
+use crate::link::CarrierStream;
 use crate::route::Route;
 use crate::serve::{
     CallDeadline, CallEnded, CallGuard, CallPlace, EndedCall, GuardedCall, NoteCounters, PlacedCall, Request,
-    SessionKey, add_to_task, leave, task_of,
+    SessionKey, add_to_task, export_call, leave, sample_at_edge, task_of,
 };
 use crate::wire::mcp::{self, Call};
 
@@ -27,6 +29,9 @@ pub(super) struct Ending<'a> {
     pub(super) guard: Option<&'a CallGuard>,
     /// The call's place among those in flight, if it has one.
     pub(super) place: Option<&'a Cell<Option<CallPlace>>>,
+    pub(super) stamps: &'a EdgeStamps,
+    /// The stream that it went over, if it was opened.
+    pub(super) stream: Option<&'a CarrierStream>,
     /// The answer of the edge itself, if any.
     pub(super) own: Option<OwnAnswer>,
     pub(super) outcome: Outcome,
@@ -45,6 +50,7 @@ pub(super) fn finish(
     if ending.outcome == Outcome::Ok && !phases.is_of_gateway() {
         core.figures.on_good_call(core.core.turn_time());
     }
+    let ending = Ending { stream: Some(opened.stream.on_link()), ..ending };
     record(core, request, route, Some(&opened.usage), &phases, ending);
 }
 
@@ -57,11 +63,14 @@ pub(super) fn record(
     phases: &CallPhases,
     ending: Ending<'_>,
 ) {
-    let Ending { notes, guard, place, own, outcome } = ending;
+    let Ending { notes, guard, place, stamps, stream, own, outcome } = ending;
     audit::on_end(core, request, route, usage, phases, (notes, own, outcome));
     let now = core.core.turn_time();
     let place = place.and_then(Cell::take);
-    let kept = core.figures.keeps_calls().then(|| {
+    let traces = core.edge.settings.traces.as_deref();
+    let origin = CallOrigin { process: core.edge.instance, number: notes.number };
+    let sampled = traces.and_then(|traces| Some((traces, sample_at_edge(traces, request, origin)?)));
+    let kept = (core.figures.keeps_calls() || sampled.is_some()).then(|| {
         let kept = notes.record(request.head(), now).with_caller(guard.and_then(|guard| guard.deadline.caller()));
         let kept = kept.with_probe(guard.is_some_and(|guard| guard.is_probe));
         match place.as_ref().and_then(CallPlace::taken) {
@@ -126,7 +135,7 @@ pub(super) fn record(
         };
         core.figures.slow_calls.borrow_mut().judge(now, phases.took(), usual)
     };
-    if let Some(kept) = kept {
+    let kept = kept.map(|kept| {
         let deadline = guard.map(|guard| &guard.deadline).filter(|_| usage.is_some());
         let in_force = deadline.and_then(CallDeadline::enforced).map(|deadline| (deadline, false));
         let (deadline, missed) = judged.or(in_force).unzip();
@@ -143,7 +152,8 @@ pub(super) fn record(
             ..kept.with_own(own).with_phases(phases)
         };
         core.figures.calls.borrow_mut().record(&kept);
-    }
+        kept
+    });
     if let SlowVerdict::Log { left_out } = verdict {
         let mut split = Vec::new();
         server_timing(phases, &mut split);
@@ -161,6 +171,10 @@ pub(super) fn record(
             left_out,
             "slow call"
         );
+    }
+    if let Some(((traces, sampled), kept)) = sampled.zip(kept) {
+        let points = stamps.points(stream.map(CarrierStream::received_at), now);
+        export_call(traces, request, sampled, kept, points, route.name.as_str());
     }
 }
 

@@ -9,7 +9,7 @@ use crate::edge::certify::Certifier;
 use crate::edge::credential::TunnelEntry;
 use crate::engine::driver::SocketOptions;
 use crate::exchange::OriginRules;
-use crate::latency::{LatencySettings, SlowCallSettings, TaskSettings};
+use crate::latency::{LatencySettings, SlowCallSettings, TaskSettings, TraceQueue};
 use crate::policy::{Admission, Networks};
 use crate::route::{HostPattern, PublicUrl, RouteOverrides, RouteTable};
 use crate::serve::AuditLog;
@@ -100,6 +100,8 @@ pub struct EdgeSettings {
     pub tasks: TaskSettings,
     /// The audit log for calls, if there is one.
     pub audit: Option<AuditLog>,
+    /// The calls whose spans are exported, if traces are.
+    pub traces: Option<Arc<TraceQueue>>,
 }
 
 impl EdgeSettings {
@@ -150,6 +152,7 @@ impl EdgeSettings {
             retries_max: 2,
             tasks: TaskSettings { tasks_max: 1_000, ..TaskSettings::default() },
             audit: None,
+            traces: None,
         }
     }
 }

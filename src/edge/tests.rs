@@ -149,5 +149,6 @@ fn settings() -> EdgeSettings {
         retries_max: 2,
         tasks: TaskSettings::default(),
         audit: None,
+        traces: None,
     }
 }

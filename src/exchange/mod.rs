@@ -39,7 +39,7 @@ pub use own_answer::{answer_to_body, answer_to_head};
 pub use refusal::{Refusal, check_request, requested_host};
 pub use timeout_stream::{AnsweringStream, DRAIN_STALL_MAX, ExchangeState, PeerProgress, TimeoutStream, WaitsFor};
 pub use tool_denied::ToolDenied;
-pub use trace::trace_of;
+pub use trace::{context_of, trace_of};
 
 /// How much memory for heads is kept from one call to the next, in bytes.
 const SCRATCH_LEN_KEPT: usize = 4096;

@@ -46,6 +46,17 @@ impl TraceId {
         TraceId::of_digits(&value[VERSION_LEN..VERSION_LEN + TRACE_ID_LEN])
     }
 
+    /// The id as it is sent.
+    #[must_use]
+    pub const fn bytes(self) -> [u8; 16] {
+        self.0
+    }
+
+    /// The id with these halves.
+    pub(super) fn of_numbers(high: u64, low: u64) -> TraceId {
+        TraceId((u128::from(high) << 64 | u128::from(low)).max(1).to_be_bytes())
+    }
+
     /// Parses a trace id from hexadecimal digits in lower case.
     #[must_use]
     pub fn of_digits(digits: &[u8]) -> Option<TraceId> {
@@ -60,7 +71,8 @@ impl TraceId {
     }
 }
 
-const fn digit(byte: u8) -> Option<u8> {
+/// The value of a hexadecimal digit in lower case.
+pub(super) const fn digit(byte: u8) -> Option<u8> {
     match byte {
         b'0'..=b'9' => Some(byte - b'0'),
         b'a'..=b'f' => Some(byte - b'a' + 10),

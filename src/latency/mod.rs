@@ -6,7 +6,7 @@
 //! [`Snapshot`] adds up the figures of the cores. A [`Deadline`] limits how long a call may take, by what was
 //! [`Learned`] from earlier calls. [`LabelBreakers`] decide whether a call is made at all, by how earlier calls ended.
 //! A [`CallQueue`] limits how many calls of a route are in flight. A [`CallLog`] keeps the last calls, one by one, and
-//! a [`TaskTable`] the totals of each agent task.
+//! a [`TaskTable`] the totals of each agent task. A [`TraceQueue`] has the calls whose spans are exported.
 
 mod breaker;
 mod breaker_table;
@@ -15,6 +15,7 @@ mod call_limit;
 mod call_log;
 mod call_queue;
 mod call_record;
+mod call_trace;
 mod concurrency_limit;
 mod deadline;
 mod figures;
@@ -34,6 +35,7 @@ mod snapshot;
 mod stamps;
 mod status_class;
 mod tasks;
+mod trace_context;
 mod window;
 
 pub use breaker::{BreakerChange, BreakerOpen, BreakerState, CallCounts, ForcedState};
@@ -49,6 +51,7 @@ pub use call_queue::{
 pub use call_record::{
     CallRecord, CallStage, HOST_LEN_KEPT, HostText, OwnAnswer, PolicyMark, RecordedTime, RecordedTimes, SentAgain,
 };
+pub use call_trace::{CallPoints, CallTrace, SAMPLES_OF, SampledCall, TextStart, TraceQueue, TraceSettings};
 pub use deadline::{Deadline, DeadlineReason, WaitEnd};
 pub use figures::CoreFigures;
 pub use hedge::{HedgeBudget, Try, TryState, decide, hedge_after, hold_for};
@@ -71,4 +74,5 @@ pub use tasks::{
     BYTES_PER_TOKEN, PRICE_UNIT, REPEATED_WITHIN, TASK_TOOLS_MAX, TaskCall, TaskFigures, TaskId, TaskLine,
     TaskSettings, TaskSnapshot, TaskTable,
 };
+pub use trace_context::{CallOrigin, OriginIds, SpanId, TraceContext};
 pub use window::UsualLatency;

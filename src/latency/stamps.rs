@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use super::call_trace::CallPoints;
 use super::phases::{ConnectorTimes, EdgeTimes};
 use super::status_class::StatusClass;
 use crate::base::{Clock, Time};
@@ -124,6 +125,20 @@ impl EdgeStamps {
         self.last_to_agent = Stamp(now);
     }
 
+    /// The points so far, for a call that ends at `ended` unless its answer was written before, and the last byte of whose
+    /// answer came from the link at `last`.
+    #[must_use]
+    pub fn points(&self, last: Option<Time>, ended: Time) -> CallPoints {
+        let first = self.first_from_link.get();
+        CallPoints {
+            began: self.request_first,
+            sent: self.handed_to_link.get(),
+            first,
+            last: last.filter(|_| first.is_some()),
+            ended: self.last_to_agent.get().unwrap_or(ended),
+        }
+    }
+
     /// The durations so far. A point that is not reached yet counts as now, for example when the head with its
     /// `Server-Timing` is about to be written. The clock is read only in that case.
     #[must_use]
@@ -237,6 +252,18 @@ impl ConnectorStamps {
     pub fn on_last_received(&mut self, now: Time) {
         self.on_received(now);
         self.last_received = Stamp(now);
+    }
+
+    /// The points so far, for a call that ends at `ended`.
+    #[must_use]
+    pub fn points(&self, ended: Time) -> CallPoints {
+        CallPoints {
+            began: self.request_ready,
+            sent: self.first_sent.get(),
+            first: self.first_received.get(),
+            last: self.last_received.get(),
+            ended,
+        }
     }
 
     /// The durations so far. A point that is not reached yet counts as now; the clock is read only in that case.

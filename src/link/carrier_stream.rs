@@ -35,6 +35,14 @@ impl CarrierStream {
         }
     }
 
+    /// At the connector: the random number of the process of the edge.
+    #[must_use]
+    pub fn edge_instance(&self) -> Option<u64> {
+        match self {
+            CarrierStream::Link(stream) => stream.link().edge_instance(),
+        }
+    }
+
     /// The end of the call's time, on the clock of this side, if it is limited and the other side knows it.
     #[must_use]
     pub fn until(&self) -> Option<Time> {

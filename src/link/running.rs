@@ -222,6 +222,12 @@ impl Link {
         .await
     }
 
+    /// At the connector: the random number of the edge's process, once the edge has accepted.
+    #[must_use]
+    pub fn edge_instance(&self) -> Option<u64> {
+        self.0.greeting.borrow().welcome.map(|welcome| welcome.instance)
+    }
+
     /// At the edge: opens a stream.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use crate::config::{Config, ConnectConfig};
 use crate::connector::{Connector, ConnectorEvent, ConnectorSettings, ConnectorTables};
 use crate::control::api::{Access, AdminToken};
 use crate::control::audit::AuditWriter;
+use crate::control::otlp::RunningExport;
 use crate::control::{
     ApprovalDesk, ConnectorRole, Control, ControlParts, DRAIN_GRACE, Instance, Inventories, Notice, ProcessFacts,
     ProcessRequest, ReloadFn, Reloaded, RoleKind, ServiceManager, State, StateDir, forward_events_with, serve_resolves,
@@ -36,6 +37,7 @@ use crate::process::settings::{
     engine_settings, open_state_dir, seal_ca, sealing,
 };
 use crate::process::source::{LoadedConfig, ReadConfig, connect_of};
+use crate::process::telemetry::Telemetry;
 use crate::route::RouteName;
 use crate::tls::CallerAuthorities;
 
@@ -54,6 +56,7 @@ pub struct ConnectorProcess {
     audit: Option<AuditWriter>,
     quotas: QuotaFile,
     approvals: ApprovalFile,
+    telemetry: Option<RunningExport>,
     /// Holds the instance number, and its lock, until the process ends.
     _instance: Option<Instance>,
     /// Keeps what is known of tools.
@@ -82,6 +85,8 @@ impl ConnectorProcess {
         let state_dir = open_state_dir(connect_config)?;
         let audit = start_audit(&config)?;
         settings.audit = log_of(audit.as_ref());
+        let telemetry = Telemetry::of(&config, RoleKind::Connector)?;
+        settings.traces = telemetry.traces.clone();
 
         let core_count = engine.core_count();
         let callers = settings.edge_tls.as_ref().map(|tls| Arc::clone(tls.callers())).unwrap_or_default();
@@ -147,6 +152,7 @@ impl ConnectorProcess {
         let reload = tables.into_reload(config, connector, read, log);
         let control = Control::new(parts).with_notices(notify).with_reload(reload, files);
         let admin = serve_admin_if(admin, Arc::clone(&state), access)?;
+        let telemetry = telemetry.start(&state);
         Ok(ConnectorProcess {
             facts,
             edges,
@@ -158,6 +164,7 @@ impl ConnectorProcess {
             audit,
             quotas,
             approvals,
+            telemetry,
             _instance: instance,
             _keeper: keeper,
         })
@@ -192,6 +199,9 @@ impl ConnectorProcess {
         self.control.run(std::future::pending()).await?;
         drop(self.admin);
         self.cores.join().map_err(RunError::io("a core failed"))?;
+        if let Some(telemetry) = self.telemetry {
+            telemetry.finish().await;
+        }
         if let Some(audit) = self.audit {
             audit.close();
         }

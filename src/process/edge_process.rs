@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use crate::config::EdgeConfig;
 use crate::control::api::Access;
 use crate::control::audit::AuditWriter;
+use crate::control::otlp::RunningExport;
 use crate::control::tunnels::Serving;
 use crate::control::{
     Control, ControlParts, DRAIN_GRACE, EdgeRole, Inventories, Notice, Prober, ProcessFacts, ProcessRequest,
@@ -16,6 +17,7 @@ use crate::control::{
 };
 use crate::edge::{CertifyRequest, Edge, EdgeEvent, EdgeTables, certifier};
 use crate::engine::{Cores, EngineSettings, MailReceiver, Reservation, StartError, mailbox};
+use crate::latency::TraceQueue;
 use crate::process::approval_file::ApprovalFile;
 use crate::process::approval_webhook::{ApprovalNotices, approval_notices};
 use crate::process::audit::{log_of, start_audit};
@@ -34,6 +36,7 @@ use crate::process::settings::{
     AdmissionReader, Certifying, EdgeListeners, PolicyReader, edge_settings, engine_settings, sealed_edge_tables,
 };
 use crate::process::source::{LoadedConfig, ReadConfig, edge_of};
+use crate::process::telemetry::Telemetry;
 use crate::process::tls_files::data_dir as data_dir_of;
 use crate::serve::AuditLog;
 use crate::tls::WallClock;
@@ -53,6 +56,7 @@ pub struct EdgeProcess {
     audit: Option<AuditWriter>,
     quotas: QuotaFile,
     approvals: ApprovalFile,
+    telemetry: Option<RunningExport>,
     _tasks: Vec<AbortOnDrop>,
 }
 
@@ -86,13 +90,14 @@ impl EdgeProcess {
         policies.begin(&config.identity)?;
         let inventories = Inventories::open(home)?;
         policies.inventories = Arc::clone(&inventories);
+        let telemetry = Telemetry::of(&config, RoleKind::Edge)?;
         let tables = sealed_edge_tables(edge_config, admission.read(&config)?, &mut policies, &identity.seals)?;
 
         // Stage 2: take what only one process can have, which are the listeners and the store.
         let audit = start_audit(&config)?;
         inventories.record_in(log_of(audit.as_ref()));
-        let bound =
-            BoundEdge::bind(edge_config, engine.core_count(), &identity, tables, log_of(audit.as_ref())).await?;
+        let records = (log_of(audit.as_ref()), telemetry.traces.clone());
+        let bound = BoundEdge::bind(edge_config, engine.core_count(), &identity, tables, records).await?;
         let serving = Serving::new(Arc::clone(&bound.edge), engine.core_count(), Arc::clone(&identity.seals));
         let store = match data_dir {
             Some(dir) => {
@@ -143,6 +148,7 @@ impl EdgeProcess {
         control = control.with_drain_delay(drain_delay);
         control.started().await?;
         let admin = serve_admin_if(admin, Arc::clone(&state), access)?;
+        let telemetry = telemetry.start(&state);
         log_listening(&facts);
         Ok(EdgeProcess {
             facts,
@@ -155,6 +161,7 @@ impl EdgeProcess {
             audit,
             quotas,
             approvals,
+            telemetry,
             _tasks: tasks,
         })
     }
@@ -188,6 +195,9 @@ impl EdgeProcess {
         self.control.run(std::future::pending()).await?;
         drop(self.admin);
         self.cores.join().map_err(RunError::io("a core failed"))?;
+        if let Some(telemetry) = self.telemetry {
+            telemetry.finish().await;
+        }
         if let Some(store) = self.store {
             store.close().await;
         }
@@ -218,7 +228,7 @@ impl BoundEdge {
         cores: usize,
         identity: &EdgeTlsIdentity,
         tables: EdgeTables,
-        audit: Option<AuditLog>,
+        (audit, traces): (Option<AuditLog>, Option<Arc<TraceQueue>>),
     ) -> Result<BoundEdge, RunError> {
         let agents = reserve("agents", config.agents_listen, "--listen").await?;
         let connectors = reserve("connectors", config.connectors_listen, "--connectors-listen").await?;
@@ -234,7 +244,7 @@ impl BoundEdge {
                 .map(|authority| Certifying { authority: authority.current(), requests }),
         };
         let mut settings = edge_settings(config, &listeners, cores)?;
-        settings.audit = audit;
+        (settings.audit, settings.traces) = (audit, traces);
         let connections = u64::from(config.connections_max);
         let allowed = connections_within_file_limit(connections);
         if allowed < connections {

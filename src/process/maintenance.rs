@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use rustls_pki_types::UnixTime;
 use serde_json::Value;
 
-use crate::control::store::{Restored, SqliteStore, Store, is_half_restored, newest_backup, restore};
+use crate::control::store::{CopyProgress, Restored, SqliteStore, Store, is_half_restored, newest_backup, restore};
 use crate::control::{DataDir, Initialised, WallTime};
 use crate::process::error::RunError;
 use crate::route::Hostname;
@@ -49,32 +49,38 @@ pub fn identity_key_set(dir: &DataDir, rotate: bool) -> Result<Value, RunError> 
     Ok(keys.key_set())
 }
 
-/// Copies the store to the file `to`, or to a new file in the directory's back-ups, and returns that file.
+/// Copies the store to the file `to`, or to a new file in the directory's back-ups, and returns that file. `progress` is told
+/// how far the copy has come.
 ///
 /// # Errors
 ///
 /// If there is no store, or the copy cannot be made.
-pub fn back_up_store(dir: &DataDir, to: Option<PathBuf>) -> Result<PathBuf, RunError> {
+pub fn back_up_store(dir: &DataDir, to: Option<PathBuf>, progress: CopyProgress) -> Result<PathBuf, RunError> {
     if !dir.store().exists() && !is_half_restored(&dir.store())? {
         return Err(RunError::Other(format!("there is no store in {}: nothing to back up", dir.path().display())));
     }
-    let mut store = SqliteStore::open(&dir.store(), &dir.backups())?;
+    let mut store = SqliteStore::open(&dir.store(), &dir.backups())?.with_copy_progress(progress);
     match to {
         Some(to) => store.backup(&to).map(|()| to).map_err(Into::into),
         None => store.keep_backup(WallTime::now()).map_err(Into::into),
     }
 }
 
-/// Restores the store from the back-up `from`, or from the newest one.
+/// Restores the store from the back-up `from`, or from the newest one. `progress` is told how far the copy has come.
 ///
 /// # Errors
 ///
 /// If an edge runs on the directory, there is no back-up, or it cannot be used.
-pub fn restore_store(dir: &DataDir, from: Option<PathBuf>, keep_withdrawn: bool) -> Result<RestoredFrom, RunError> {
+pub fn restore_store(
+    dir: &DataDir,
+    from: Option<PathBuf>,
+    keep_withdrawn: bool,
+    mut progress: CopyProgress,
+) -> Result<RestoredFrom, RunError> {
     let _lock = dir.lock()?;
     let none = || RunError::Other(format!("there is no back-up in {}: name one with --from", dir.backups().display()));
     let backup = from.or_else(|| newest_backup(&dir.backups())).ok_or_else(none)?;
-    let restored = restore(&backup, &dir.store(), keep_withdrawn, WallTime::now())?;
+    let restored = restore(&backup, &dir.store(), keep_withdrawn, WallTime::now(), Some(&mut progress))?;
     Ok(RestoredFrom { backup, restored })
 }
 

@@ -30,6 +30,7 @@ mod source;
 mod stdio_cgroup;
 mod stdio_confinement;
 mod stdio_guard;
+mod telemetry;
 mod tls_files;
 mod up_process;
 

@@ -119,6 +119,10 @@ impl UpProcess {
             let why = "with `adit up` nobody can approve a call: remove `approvals.webhook_url`, or use `adit edge` and `adit connect`";
             return Err(RunError::Other(why.to_owned()));
         }
+        if config.otlp.endpoint.is_some() {
+            let why = "`adit up` exports no traces and metrics: remove `otlp.endpoint`, or use `adit edge` and `adit connect`";
+            return Err(RunError::Other(why.to_owned()));
+        }
         let (mut policies, mut trust) = (PolicyReader::default(), UpstreamTrust::default());
         policies.begin(&config.identity)?;
         trust.policies.begin(&config.identity)?;
@@ -126,7 +130,7 @@ impl UpProcess {
         let tables = edge_tables(edge_config, admission, &mut policies, |_| name.clone())?;
         let audit = start_audit(config)?;
         let log = || log_of(audit.as_ref());
-        let bound = BoundEdge::bind(edge_config, core_count, &identity, tables, log()).await?;
+        let bound = BoundEdge::bind(edge_config, core_count, &identity, tables, (log(), None)).await?;
         let prepared = prepare_connector(
             log(),
             connect_config,

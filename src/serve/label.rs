@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::base::Time;
 use crate::engine::Core;
 use crate::identity::{RouteAuth, TokenRefusal};
-use crate::latency::{PolicyMark, TraceId};
+use crate::latency::{PolicyMark, TraceContext, TraceId};
 use crate::policy::{AgentIdentity, AnswerFilter, AnswerNote, ApprovalTicket, PolicyDigest, ToolDecision};
 use crate::serve::caller_tokens::ProvenCaller;
 use crate::serve::governed::{Governed, Governing};
@@ -335,6 +335,12 @@ impl CallLabel {
     #[must_use]
     pub fn trace(&self) -> Option<TraceId> {
         self.peek.traceparent().and_then(|value| TraceId::of_traceparent(value.as_bytes()))
+    }
+
+    /// The trace context in the message (`params._meta.traceparent`), if read.
+    #[must_use]
+    pub fn trace_context(&self) -> Option<TraceContext> {
+        self.peek.traceparent().and_then(|value| TraceContext::of_traceparent(value.as_bytes()))
     }
 
     /// The id of the JSON-RPC message as JSON text, if it has been read.

@@ -10,6 +10,7 @@ mod audit_queue;
 mod call_audit;
 mod call_deadline;
 mod call_guard;
+mod call_traces;
 mod caller_tokens;
 mod carry_events;
 mod event_stream;
@@ -45,6 +46,7 @@ pub use audit_queue::{AUDIT_QUEUE_MAX, AuditEntries, AuditEntry};
 pub use call_audit::{AuditedCall, AuditedEnd, CallAudit};
 pub use call_deadline::{CallDeadline, has_answer};
 pub use call_guard::{BreakerRefused, CallEnded, CallGuard, GuardedCall};
+pub use call_traces::{export_call, sample_at_connector, sample_at_edge};
 pub use caller_tokens::{
     CallerConnection, CallerStop, CallerTokens, IssuerWaits, ProvenCaller, caller_denied, is_edge_identity_refused,
     is_unexchanged, issuer_heard,

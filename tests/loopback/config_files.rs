@@ -168,6 +168,7 @@ fn every_setting_is_read() {
         }
         all.flags.push(Flag::new("approvals.webhook_url", "https://other.example.com"));
         all.flags.push(Flag::new("approvals.webhook_secret_file", "other.secret"));
+        all.flags.push(Flag::new("otlp.endpoint", "https://other.example.com"));
         if env.iter().any(|(name, _)| name.starts_with("ADIT_CONNECT_SEAL_")) {
             for key in ["connect.seal_cert_file", "connect.seal_key_file"] {
                 all.flags.push(Flag::new(key, "other.pem"));
@@ -189,8 +190,8 @@ fn every_setting_is_read() {
             all.flags.push(Flag::new("connect.state_dir", "state"));
         }
         let config = Config::load(&all).unwrap_or_else(|faults| panic!("{env:?}: {faults}"));
-        let Config { engine, edge, admission, connect, identity, approvals, audit, log, .. } = config;
-        format!("{engine:?} {edge:?} {admission:?} {connect:?} {identity:?} {approvals:?} {audit:?} {log:?}")
+        let Config { engine, edge, admission, connect, identity, approvals, audit, otlp, log, .. } = config;
+        format!("{engine:?} {edge:?} {admission:?} {connect:?} {identity:?} {approvals:?} {audit:?} {otlp:?} {log:?}")
     };
     let plain = load(&[]);
     let mut tried = 0;

@@ -95,6 +95,14 @@ fn seconds(text: &str) -> Duration {
 }
 
 #[test]
+fn the_collector_receives_where_the_documentation_sends() {
+    let receivers = &yaml("otel/collector.yaml")["receivers"];
+    let at = receivers["otlp"]["protocols"]["http"]["endpoint"].as_str().unwrap();
+    let page = fs::read_to_string(profiles().join("../docs/TELEMETRY.md")).unwrap();
+    assert!(page.contains(&format!("endpoint = \"http://{at}\"")), "{at}");
+}
+
+#[test]
 fn every_file_of_settings_and_data_can_be_read() {
     let mut folders = vec![profiles()];
     let mut seen = 0;

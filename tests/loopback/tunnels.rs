@@ -13,6 +13,7 @@ mod restarted;
 pub(crate) mod shell;
 mod site;
 mod store;
+mod telemetry;
 mod trade;
 
 use std::fs;

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use crate::cli::call_text::plain;
+use crate::cli::error_pages::{STDIO, line};
 use crate::cli::import::places::{ClientFile, known_files, named_file};
 use crate::cli::import::read::{FoundServer, servers_of};
 use crate::cli::import::routes::{ImportedRoute, route_of};
@@ -44,7 +45,7 @@ pub fn run_import(args: &ImportArgs, env: &BTreeMap<String, String>) -> u8 {
             0
         }
         Err((code, why)) => {
-            eprintln!("{why}");
+            eprintln!("{why}{}", line(STDIO));
             code
         }
     }

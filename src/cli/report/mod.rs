@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::cli::audit::time;
 use crate::cli::config::load_config;
+use crate::cli::error_pages::{CONFIG, GOVERNANCE, line};
 use crate::cli::output::print;
 use crate::cli::report_args::{ReportArgs, ReportFormat};
 use crate::cli::{EXIT_FAILURE, EXIT_USAGE};
@@ -20,7 +21,7 @@ pub fn run_report(args: &ReportArgs, env: &BTreeMap<String, String>) -> u8 {
     let config = match load_config(&args.file, env) {
         Ok(config) => config,
         Err(faults) => {
-            eprintln!("{faults}");
+            eprintln!("{faults}{}", line(CONFIG));
             return EXIT_USAGE;
         }
     };
@@ -41,7 +42,7 @@ pub fn run_report(args: &ReportArgs, env: &BTreeMap<String, String>) -> u8 {
             0
         }
         Err(failure) => {
-            eprintln!("{failure}");
+            eprintln!("{failure}{}", line(GOVERNANCE));
             EXIT_FAILURE
         }
     }

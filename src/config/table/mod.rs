@@ -15,13 +15,13 @@ pub use identity::{
     ClientAuthorityConfig, EdgeAuthorityConfig, IdentityConfig, IdentityProviderConfig, TokenExchangeConfig,
     TrustedEdgeConfig,
 };
-pub use process::{ApprovalsConfig, AuditConfig, EngineConfig, LogConfig};
+pub use process::{ApprovalsConfig, AuditConfig, EngineConfig, LogConfig, OtlpConfig};
 pub use tool::ToolConfig;
 
 use crate::config::section::{Part, Setting};
 
 /// Every table of the file, in the order in which they are shown.
-pub const PARTS: [Part; 18] = [
+pub const PARTS: [Part; 19] = [
     Part::of::<EngineConfig>(),
     Part::of::<EdgeConfig>(),
     Part::of::<TunnelConfig>(),
@@ -39,6 +39,7 @@ pub const PARTS: [Part; 18] = [
     Part::of::<TrustedEdgeConfig>(),
     Part::of::<ApprovalsConfig>(),
     Part::of::<AuditConfig>(),
+    Part::of::<OtlpConfig>(),
     Part::of::<LogConfig>(),
 ];
 

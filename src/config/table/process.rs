@@ -1,9 +1,11 @@
-//! The tables of a process in either role: the data plane, approvals, the audit log and the log.
+//! The tables of a process in either role: the data plane, approvals, the audit log, the export of telemetry and the log.
 
 use std::path::PathBuf;
 
 use crate::config::section::section;
-use crate::config::values::{AuditMode, AuditSync, Bytes, Driver, FolderPath, LogFormat, LogLevels, Spin, TokenText};
+use crate::config::values::{
+    AuditMode, AuditSync, Bytes, Driver, FolderPath, LogFormat, LogLevels, Millis, Ratio, Spin, TokenText,
+};
 
 section! {
     /// The data plane: how many cores there are, how they wait for work, and how much memory they may use. Both roles
@@ -74,6 +76,38 @@ section! {
         keep_days: u32 = "90" in 1..=36_500, restart, like "400";
         /// The most bytes that closed files take together. The oldest are removed first.
         keep_max_bytes: Bytes = "10GiB" in 65_536..=1_125_899_906_842_624, restart, like "100GiB";
+    }
+}
+
+section! {
+    /// The export of traces and metrics to a collector, as OTLP over HTTP in Protocol Buffers. Both roles read it; `adit up` does
+    /// not. [TELEMETRY.md](TELEMETRY.md) lists what is exported.
+    section "otlp" => OtlpConfig {
+        /// The URL of the collector, without `/v1/traces` and `/v1/metrics`: `http` or `https`. Nothing is exported without it. The URL
+        /// is shown by `adit config show`, so it must not contain a secret.
+        endpoint: Option<TokenText> = unset, restart, like "http://127.0.0.1:4318";
+        /// A file with header fields for the collector, `Name: value` on each line, mode 0600. It is read before each request. It
+        /// needs an `https` URL, or an `http` URL on this machine.
+        headers_file: Option<PathBuf> = unset, restart, like "otlp.headers";
+        /// The certificates (PEM) of the authorities that may certify the collector. By default public ones.
+        ca_file: Option<PathBuf> = unset, restart, like "collector-ca.pem";
+        /// Whether traces are exported: spans of each sampled call.
+        traces: bool = "true", restart, like "false";
+        /// Which part of the calls is sampled that have no `traceparent`. For other calls the sampled flag of their caller decides. Use
+        /// the same value on edge and connector, so that both have spans of the same calls.
+        sample_ratio: Ratio = "1", restart, like "0.05";
+        /// How often sampled calls are sent.
+        traces_interval_ms: Millis = "1s" in 100..=60_000, restart, like "5s";
+        /// How often the metrics are sent; 0 exports none.
+        metrics_interval_ms: Millis = "60s" in 0..=3_600_000, restart, like "15s";
+        /// How long a request to the collector may take.
+        timeout_ms: Millis = "10s" in 100..=60_000, restart, like "3s";
+        /// The most sampled calls that wait for the export, about 1 KiB each. Further ones are dropped and counted.
+        queue_max: u32 = "4096" in 16..=262_144, restart, like "16384";
+        /// On a connector: whether its spans are children of those of the edge. Disable it if the edge exports none.
+        child_of_edge: bool = "true", restart, like "false";
+        /// The name of the process in the collector (`service.name`). By default `adit-edge` or `adit-connector`.
+        service_name: Option<TokenText> = unset, restart, like "adit-edge-eu";
     }
 }
 

@@ -10,7 +10,7 @@ pub use choices::{
     Driver, ForwardedIdentity, Hedge, LogFormat, OriginRule, OwnOrigin, Resend, ServerPreset,
 };
 pub(super) use numbers::Price;
-pub use numbers::{Bytes, Millis, Spin};
+pub use numbers::{Bytes, Millis, Ratio, Spin};
 pub use secrets::{MASK, SECRET_LEN_MAX, SECRET_LEN_MIN, SecretSource, SecretText};
 pub(super) use texts::{FieldNameText, ToolName};
 pub use texts::{FolderPath, IdentityHeaderName, LogLevels, TokenText};

@@ -135,6 +135,29 @@ impl SettingType for Price {
     }
 }
 
+/// A part of a whole, in millionths: a number from 0 to 1 with up to six decimals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ratio(pub u32);
+
+impl SettingType for Ratio {
+    const KIND: &'static str = "ratio";
+
+    fn parse(raw: &Raw, dir: &Path) -> Result<Ratio, String> {
+        const EXPECTED: &str = "a ratio from 0 to 1 as a text, such as \"0.05\"";
+        let text = match raw {
+            Raw::Integer(whole) => whole.to_string(),
+            raw => raw.text(EXPECTED)?.to_owned(),
+        };
+        let millionths = Price::parse(&Raw::Text(text.clone()), dir).ok().map(|Price(millionths)| millionths);
+        let millionths = millionths.and_then(|found| u32::try_from(found).ok()).filter(|found| *found <= 1_000_000);
+        millionths.map(Ratio).ok_or_else(|| format!("{} is not {EXPECTED}", quoted(&text)))
+    }
+
+    fn to_json(&self) -> Value {
+        Price(self.0.into()).to_json()
+    }
+}
+
 /// Parses a number with its unit. A number without one counts in the first unit.
 fn scaled(raw: &Raw, expected: &str, units: &[(&str, u64)]) -> Result<u64, String> {
     let text = match raw.integer_or_text(expected)? {
@@ -179,6 +202,15 @@ mod tests {
         assert!(Bytes::parse(&Raw::Integer(-1), Path::new("")).is_err());
         assert_eq!(parse::<Spin>("auto"), Ok(Spin::Auto));
         assert_eq!(parse::<Spin>("50us"), Ok(Spin::Micros(50)));
+    }
+
+    #[test]
+    fn a_ratio_is_between_nothing_and_everything() {
+        for (text, millionths, shown) in [("0", 0, "0"), ("1", 1_000_000, "1"), ("0.05", 50_000, "0.05")] {
+            let ratio = parse::<Ratio>(text).unwrap();
+            assert_eq!((ratio, ratio.to_json()), (Ratio(millionths), Value::from(shown)));
+        }
+        assert!(["1.1", "-0.1", "", "5%", "0.0000001"].iter().all(|text| parse::<Ratio>(text).is_err()));
     }
 
     #[test]

@@ -16,8 +16,8 @@ pub use rows::{
     Page, ProvisioningKey, Requester, Tunnel, TunnelChange, Usage,
 };
 pub use sqlite::{
-    BACKUPS_MAX, Reinstated, ReinstatedKind, Restored, SCHEMA_VERSION, SqliteStore, finish_restore, is_half_restored,
-    newest_backup, restore,
+    BACKUPS_MAX, CopyProgress, Reinstated, ReinstatedKind, Restored, SCHEMA_VERSION, SqliteStore, finish_restore,
+    is_half_restored, newest_backup, restore,
 };
 pub use thread::{STORE_QUEUE_MAX, StoreHandle};
 

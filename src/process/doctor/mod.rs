@@ -10,6 +10,7 @@ mod finding;
 mod limits;
 mod mcp;
 mod oauth;
+mod otlp;
 mod public;
 mod reach;
 mod stream;
@@ -69,6 +70,7 @@ pub async fn examine(sources: Result<Sources, ConfigErrors>, options: &DoctorOpt
         upstreams = connector_checks::check_connector(&mut findings, connect, &config, &options.mcp_path).await;
     }
     public(&mut findings, options, &config, &upstreams).await;
+    otlp::check_otlp(&mut findings, &config.otlp).await;
     findings
 }
 

@@ -87,6 +87,7 @@ pub(crate) fn connector_settings(
             price_per_million_tokens: config.price_per_million_tokens.0,
         },
         audit: None,
+        traces: None,
         clock: WallClock::default(),
     })
 }

@@ -139,6 +139,7 @@ pub(crate) fn edge_settings(
             price_per_million_tokens: config.price_per_million_tokens.0,
         },
         audit: None,
+        traces: None,
     })
 }
 

@@ -75,12 +75,13 @@ impl AuditIndex {
         dir.join(INDEX)
     }
 
-    /// Opens and updates the index of a log. A damaged index is rebuilt. `None` if there is no log.
+    /// Opens and updates the index of a log. A damaged index is rebuilt. `None` if there is no log. `progress` is called with
+    /// the number of files that are up to date, and that of all.
     ///
     /// # Errors
     ///
     /// If the index cannot be read or written, or the log cannot be read.
-    pub fn open(dir: &Path) -> Result<Option<AuditIndex>, AuditIndexError> {
+    pub fn open(dir: &Path, progress: &mut dyn FnMut(usize, usize)) -> Result<Option<AuditIndex>, AuditIndexError> {
         let files = AuditFile::list(dir)?;
         if files.is_empty() {
             return Ok(None);
@@ -90,10 +91,10 @@ impl AuditIndex {
             return Err(AuditIndexError::DiskFull);
         }
         let path = AuditIndex::path(dir);
-        match AuditIndex::try_open(&path, &files) {
+        match AuditIndex::try_open(&path, &files, progress) {
             Err(error) if error.is_damage() || (error.is_full() && !may_be_full(&path)) => {
                 std::fs::remove_file(&path)?;
-                AuditIndex::try_open(&path, &files).map(Some)
+                AuditIndex::try_open(&path, &files, progress).map(Some)
             }
             opened => opened.map(Some),
         }
@@ -107,7 +108,11 @@ impl AuditIndex {
         }
     }
 
-    fn try_open(path: &Path, files: &[AuditFile]) -> Result<AuditIndex, AuditIndexError> {
+    fn try_open(
+        path: &Path,
+        files: &[AuditFile],
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<AuditIndex, AuditIndexError> {
         OpenOptions::new().create(true).truncate(false).write(true).mode(FILE_MODE).open(path)?;
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -125,6 +130,7 @@ impl AuditIndex {
         let mut index = AuditIndex { connection, files: files.to_vec() };
         index.forget_removed()?;
         for nth in 0..index.files.len() {
+            progress(nth, index.files.len());
             index.bring_up_to_date(nth)?;
         }
         Ok(index)

@@ -38,26 +38,35 @@ impl CopyFailure {
     }
 }
 
+/// Is called with the number of pages that are copied, and that of all.
+pub type CopyProgress = Box<dyn FnMut(usize, usize) + Send>;
+
 /// Copies the store, page by page, into a new private file.
-pub(super) fn copy(from: &Connection, to: &Path) -> Result<(), CopyFailure> {
+pub(super) fn copy(from: &Connection, to: &Path, progress: Option<&mut CopyProgress>) -> Result<(), CopyFailure> {
     if to.exists() {
         return Err(CopyFailure::File("there is a file already: name one that is not there".to_owned()));
     }
     private::ensure(to).map_err(|error| CopyFailure::File(error.to_string()))?;
-    copy_into(from, to).inspect_err(|_| {
+    copy_into(from, to, progress).inspect_err(|_| {
         // A partial copy is useless.
         let _ = fs::remove_file(to);
     })
 }
 
-fn copy_into(from: &Connection, to: &Path) -> Result<(), CopyFailure> {
+fn copy_into(from: &Connection, to: &Path, mut progress: Option<&mut CopyProgress>) -> Result<(), CopyFailure> {
     let mut copy = Connection::open_with_flags(to, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(CopyFailure::Sql)?;
     let backup = Backup::new(from, &mut copy).map_err(CopyFailure::Sql)?;
     let mut busy = 0;
     loop {
         match backup.step(PAGES_AT_ONCE).map_err(CopyFailure::Sql)? {
             StepResult::Done => break,
-            StepResult::More => {}
+            StepResult::More => {
+                let pages = backup.progress();
+                let count = |pages: i32| usize::try_from(pages).unwrap_or_default();
+                if let Some(progress) = &mut progress {
+                    progress(count(pages.pagecount - pages.remaining), count(pages.pagecount));
+                }
+            }
             _ if busy == BUSY_MAX => return Err(CopyFailure::File("another process holds the store".to_owned())),
             _ => {
                 busy += 1;

@@ -10,7 +10,7 @@ mod schema;
 mod tests;
 mod tunnels;
 
-pub use backup::{BACKUPS_MAX, newest_backup};
+pub use backup::{BACKUPS_MAX, CopyProgress, newest_backup};
 pub use restore::{Reinstated, ReinstatedKind, Restored, finish_restore, is_half_restored, restore};
 pub use schema::SCHEMA_VERSION;
 
@@ -48,6 +48,8 @@ pub struct SqliteStore {
     backups: PathBuf,
     /// Events are also written to this log.
     audit: Option<AuditLog>,
+    /// Is told how far a copy has come.
+    copy_progress: Option<CopyProgress>,
 }
 
 /// Why an operation failed. The caller adds which file it was.
@@ -89,7 +91,7 @@ impl SqliteStore {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags).map_err(|error| unusable(error.to_string()))?;
         let (path, backups) = (path.to_path_buf(), backups.to_path_buf());
-        let mut store = SqliteStore { connection, is_changed: false, path, backups, audit: None };
+        let mut store = SqliteStore { connection, is_changed: false, path, backups, audit: None, copy_progress: None };
         store.prepare()?;
         Ok(store)
     }
@@ -97,6 +99,12 @@ impl SqliteStore {
     /// Also writes events to the audit log, before they take effect.
     pub fn record_in(&mut self, audit: Option<AuditLog>) {
         self.audit = audit;
+    }
+
+    /// Calls `progress` while a back-up is made.
+    #[must_use]
+    pub fn with_copy_progress(self, progress: CopyProgress) -> SqliteStore {
+        SqliteStore { copy_progress: Some(progress), ..self }
     }
 
     fn prepare(&mut self) -> Result<(), StoreError> {
@@ -306,7 +314,8 @@ impl Store for SqliteStore {
     }
 
     fn backup(&mut self, to: &Path) -> Result<(), StoreError> {
-        backup::copy(&self.connection, to).map_err(|failure| failure.into_store_error(self, to))
+        let progress = self.copy_progress.as_mut();
+        backup::copy(&self.connection, to, progress).map_err(|failure| failure.into_store_error(self, to))
     }
 
     fn keep_backup(&mut self, now: WallTime) -> Result<PathBuf, StoreError> {

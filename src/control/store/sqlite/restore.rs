@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, params};
 
-use super::backup::{CopyFailure, copy};
+use super::backup::{CopyFailure, CopyProgress, copy};
 use super::schema::{self, SCHEMA_VERSION};
 use super::{parsed, time_if};
 use crate::base::TunnelId;
@@ -69,9 +69,15 @@ pub enum ReinstatedKind {
 ///
 /// If the copy is not a valid store or is of a newer version, or a file cannot be moved or written. The store is then
 /// unchanged, or if only the last moves failed, it is not opened before [`finish_restore`] has made them.
-pub fn restore(backup: &Path, store: &Path, keep_withdrawn: bool, now: WallTime) -> Result<Restored, StoreError> {
+pub fn restore(
+    backup: &Path,
+    store: &Path,
+    keep_withdrawn: bool,
+    now: WallTime,
+    progress: Option<&mut CopyProgress>,
+) -> Result<Restored, StoreError> {
     finish_restore(store)?;
-    let reinstated = stage(backup, store, keep_withdrawn, now)?;
+    let reinstated = stage(backup, store, keep_withdrawn, now, progress)?;
     Ok(Restored { aside: finish_restore(store)?, reinstated })
 }
 
@@ -112,6 +118,7 @@ fn stage(
     store: &Path,
     keep_withdrawn: bool,
     now: WallTime,
+    progress: Option<&mut CopyProgress>,
 ) -> Result<Option<Vec<Reinstated>>, StoreError> {
     let draft = store.with_extension("restoring");
     // Removes the leftovers of an earlier restore.
@@ -122,7 +129,7 @@ fn stage(
         }
     }
     let from = checked(backup)?;
-    copy(&from, &draft).map_err(|failure| match failure {
+    copy(&from, &draft, progress).map_err(|failure| match failure {
         CopyFailure::Sql(error) => unusable(&draft, &error),
         CopyFailure::File(cause) => unusable(&draft, &cause),
     })?;
@@ -392,7 +399,7 @@ mod tests {
         let (dir, path, backup) = killed(|store| create(store, "b"));
         // Something occupies the name for the former store.
         fs::create_dir(dir.path().join("store.sqlite.replaced-20270115T080000Z")).unwrap();
-        let restored = restore(&backup, &path, false, NOW).unwrap();
+        let restored = restore(&backup, &path, false, NOW, None).unwrap();
         assert_eq!(restored.aside, Some(dir.path().join("store.sqlite.replaced-20270115T080000Z-1")));
         assert_eq!((served(dir.path()), restored.reinstated), (vec!["tnl_a".to_owned()], Some(Vec::new())));
     }
@@ -431,7 +438,7 @@ mod tests {
             store.revoke_key("pkey_a", &note(at)).unwrap();
             drop(store);
 
-            let reinstated = restore(&backup, &path, keep, at).unwrap().reinstated.unwrap();
+            let reinstated = restore(&backup, &path, keep, at, None).unwrap().reinstated.unwrap();
             let of = |kind, tunnel: &str, id: &str| Reinstated {
                 kind,
                 tunnel: tunnel.parse().ok(),
@@ -468,7 +475,7 @@ mod tests {
             drop(store);
             // An unreadable store yields nothing.
             fs::write(&path, "no store").unwrap();
-            assert_eq!(restore(&first, &path, keep, at).unwrap().reinstated, None);
+            assert_eq!(restore(&first, &path, keep, at, None).unwrap().reinstated, None);
         }
     }
 }

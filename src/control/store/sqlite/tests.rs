@@ -532,7 +532,7 @@ fn a_damaged_store_is_left_as_it_is_and_its_back_up_takes_its_place() {
     assert_eq!(*offered, backup);
     assert!(error.to_string().contains(" --from "), "{error}");
     assert_eq!(fs::read(&path).unwrap(), damaged, "it was not touched");
-    let restored = restore(&backup, &path, false, NOW).unwrap();
+    let restored = restore(&backup, &path, false, NOW, None).unwrap();
     assert_eq!(restored.reinstated, None, "it cannot be told");
     assert_eq!(fs::read(restored.aside.unwrap()).unwrap(), damaged, "it is kept");
     assert_eq!(open(dir.path()).unwrap().active_tunnels().unwrap().len(), 1);
@@ -546,8 +546,8 @@ fn a_file_of_another_kind_is_reported_and_never_restored() {
     let error = open(dir.path()).err().unwrap();
     assert!(matches!(error, StoreError::Damaged { backup: None, .. }), "{error}");
     private::write(&other, &[b'y'; 8192]).unwrap();
-    assert!(matches!(restore(&other, &path, false, NOW), Err(StoreError::Damaged { .. })));
-    assert!(restore(&dir.path().join("none"), &path, false, NOW).is_err());
+    assert!(matches!(restore(&other, &path, false, NOW, None), Err(StoreError::Damaged { .. })));
+    assert!(restore(&dir.path().join("none"), &path, false, NOW, None).is_err());
     assert_eq!(fs::read(&path).unwrap(), [b'x'; 8192]);
 }
 

@@ -1,0 +1,224 @@
+//! The task that exports traces and metrics.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost::Message;
+use prost::bytes::Bytes;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::base::Trouble;
+use crate::control::metrics::write_metrics;
+use crate::control::otlp::counts::{OtlpCounts, Signal, SpanOutcome};
+use crate::control::otlp::delivery::{BackOff, OtlpEndpoint, OtlpRefusal};
+use crate::control::otlp::messages::{
+    KeyValue, MetricsRequest, Resource, ResourceMetrics, ResourceSpans, Scope, ScopeMetrics, ScopeSpans, TracesRequest,
+};
+use crate::control::otlp::points::PointFamilies;
+use crate::control::otlp::spans::{Clocks, spans_of};
+use crate::control::reading::RoleKind;
+use crate::control::state::State;
+use crate::latency::TraceQueue;
+
+/// The most calls whose spans go into one request.
+const CALLS_PER_REQUEST: usize = 256;
+/// How long spans are retried that the collector does not take.
+const RETRIED_FOR: Duration = Duration::from_secs(300);
+/// How long the last spans may take at the end of the process.
+const LAST_WITHIN: Duration = Duration::from_secs(3);
+
+/// What is exported, where, and how often.
+pub struct OtlpSettings {
+    /// The collector.
+    pub endpoint: OtlpEndpoint,
+    /// The sampled calls; `None` if no traces are exported.
+    pub traces: Option<Arc<TraceQueue>>,
+    /// How often sampled calls are sent.
+    pub traces_interval: Duration,
+    /// How often metrics are sent; `None` if they are not.
+    pub metrics_interval: Option<Duration>,
+    /// The role of the process.
+    pub role: RoleKind,
+    /// The name of the process in the collector.
+    pub service_name: String,
+    /// A random number of this process.
+    pub instance: u64,
+}
+
+/// Exports traces and metrics.
+pub struct OtlpExporter {
+    settings: OtlpSettings,
+    counts: Arc<OtlpCounts>,
+}
+
+/// A running export.
+pub struct RunningExport {
+    task: JoinHandle<()>,
+    ends: watch::Sender<bool>,
+}
+
+/// An encoded request with spans.
+struct Batch {
+    body: Bytes,
+    spans: u64,
+    since: Instant,
+}
+
+impl OtlpExporter {
+    /// An export that does not run yet.
+    #[must_use]
+    pub fn new(settings: OtlpSettings) -> OtlpExporter {
+        let counts = Arc::<OtlpCounts>::default();
+        settings.traces.iter().for_each(|queue| counts.show_queue(queue));
+        OtlpExporter { settings, counts }
+    }
+
+    /// Exports until it is told to finish. The counts are reported in `state`, whose metrics are exported.
+    #[must_use]
+    pub fn start(self, state: &Arc<State>) -> RunningExport {
+        state.show_otlp(&self.counts);
+        let (ends, ending) = watch::channel(false);
+        let state = Arc::clone(state);
+        let task = tokio::spawn(async move {
+            tokio::join!(self.keep_sending_spans(ending.clone()), self.keep_sending_metrics(&state, ending));
+        });
+        RunningExport { task, ends }
+    }
+
+    async fn keep_sending_spans(&self, mut ending: watch::Receiver<bool>) {
+        let Some(queue) = &self.settings.traces else { return };
+        let (mut back_off, mut trouble) = (BackOff::new(self.settings.instance), Trouble::default());
+        let (mut batch, mut pause) = (None, self.settings.traces_interval);
+        while !sleep_or_end(pause, &mut ending).await {
+            pause = self.settings.traces_interval;
+            if let Err(refusal) = self.send_spans(queue, &mut batch).await {
+                pause = pause.max(back_off.pause(&refusal));
+                log_failure(&mut trouble, Signal::Traces, &refusal);
+            } else {
+                back_off.on_success();
+                log_success(&mut trouble, Signal::Traces);
+            }
+        }
+        let last = tokio::time::timeout(LAST_WITHIN, self.send_spans(queue, &mut batch)).await;
+        if !matches!(last, Ok(Ok(()))) {
+            let lost = batch.map_or(0, |batch| batch.spans);
+            self.counts.on_spans(SpanOutcome::Failed, lost);
+            tracing::warn!(spans = lost, calls = queue.waiting(), "the last spans could not be exported");
+        }
+    }
+
+    /// Sends the spans that wait, also those of an earlier batch that failed. What the collector does not take now stays in `batch`.
+    async fn send_spans(&self, queue: &TraceQueue, batch: &mut Option<Batch>) -> Result<(), OtlpRefusal> {
+        loop {
+            let Some(Batch { body, spans, since }) = batch.take().or_else(|| self.next_batch(queue)) else {
+                return Ok(());
+            };
+            // Kept while the request is out, in case this future is dropped.
+            *batch = Some(Batch { body: body.clone(), spans, since });
+            let sent = self.settings.endpoint.post(Signal::Traces, body).await;
+            self.counts.on_request(Signal::Traces, sent.is_ok());
+            match sent {
+                Ok(rejected) => {
+                    self.counts.on_spans(SpanOutcome::Accepted, spans.saturating_sub(rejected));
+                    self.counts.on_spans(SpanOutcome::Rejected, rejected.min(spans));
+                }
+                Err(refusal) if refusal.may_retry && since.elapsed() < RETRIED_FOR => return Err(refusal),
+                Err(refusal) => {
+                    *batch = None;
+                    self.counts.on_spans(SpanOutcome::Failed, spans);
+                    return Err(refusal);
+                }
+            }
+            *batch = None;
+        }
+    }
+
+    fn next_batch(&self, queue: &TraceQueue) -> Option<Batch> {
+        let clocks = Clocks::now();
+        let calls = std::iter::from_fn(|| queue.pop()).take(CALLS_PER_REQUEST);
+        let spans: Vec<_> = calls.flat_map(|call| spans_of(&call, self.settings.role, &clocks)).collect();
+        if spans.is_empty() {
+            return None;
+        }
+        let count = spans.len() as u64;
+        let scope_spans = vec![ScopeSpans { scope: Some(Scope::own()), spans }];
+        let resource_spans = vec![ResourceSpans { resource: Some(self.resource()), scope_spans }];
+        let body = TracesRequest { resource_spans }.encode_to_vec().into();
+        Some(Batch { body, spans: count, since: Instant::now() })
+    }
+
+    async fn keep_sending_metrics(&self, state: &State, mut ending: watch::Receiver<bool>) {
+        let Some(interval) = self.settings.metrics_interval else { return };
+        let (mut back_off, mut trouble) = (BackOff::new(!self.settings.instance), Trouble::default());
+        let mut pause = interval;
+        while !sleep_or_end(pause, &mut ending).await {
+            pause = interval;
+            let sent = self.settings.endpoint.post(Signal::Metrics, self.metrics(state).await).await;
+            self.counts.on_request(Signal::Metrics, sent.is_ok());
+            match sent {
+                Ok(_) => {
+                    back_off.on_success();
+                    log_success(&mut trouble, Signal::Metrics);
+                }
+                // The next request has the newer counts, so nothing is retried.
+                Err(refusal) => {
+                    pause = pause.max(back_off.pause(&refusal));
+                    log_failure(&mut trouble, Signal::Metrics, &refusal);
+                }
+            }
+        }
+    }
+
+    async fn metrics(&self, state: &State) -> Bytes {
+        let report = state.report().await;
+        let clocks = Clocks::now();
+        let (now, uptime) = (clocks.wall_nanos(), u64::try_from(report.uptime.as_nanos()).unwrap_or_default());
+        let start_time_unix_nano = now.saturating_sub(uptime);
+        let mut points = PointFamilies { start_time_unix_nano, time_unix_nano: now, metrics: Vec::new() };
+        write_metrics(report, &mut points).expect("writing to a vector cannot fail");
+        let scope_metrics = vec![ScopeMetrics { scope: Some(Scope::own()), metrics: points.metrics }];
+        let resource_metrics = vec![ResourceMetrics { resource: Some(self.resource()), scope_metrics }];
+        MetricsRequest { resource_metrics }.encode_to_vec().into()
+    }
+
+    fn resource(&self) -> Resource {
+        let attributes = vec![
+            KeyValue::text("service.name", self.settings.service_name.as_str()),
+            KeyValue::text("service.version", env!("CARGO_PKG_VERSION")),
+            KeyValue::text("service.instance.id", format!("{:016x}", self.settings.instance)),
+        ];
+        Resource { attributes }
+    }
+}
+
+impl RunningExport {
+    /// Sends the last spans, for a few seconds at most, and ends.
+    pub async fn finish(self) {
+        self.ends.send_replace(true);
+        let _ = self.task.await;
+    }
+}
+
+/// Sleeps; returns true at once when the export ends.
+async fn sleep_or_end(pause: Duration, ending: &mut watch::Receiver<bool>) -> bool {
+    tokio::select! {
+        () = tokio::time::sleep(pause) => false,
+        // If the sender is dropped, the process ends as well.
+        _ = ending.wait_for(|ends| *ends) => true,
+    }
+}
+
+fn log_failure(trouble: &mut Trouble, signal: Signal, refusal: &OtlpRefusal) {
+    if trouble.begins() {
+        let why = refusal.why.as_str();
+        tracing::warn!(?signal, why, "the OTLP endpoint does not take what is exported; adit will try again");
+    }
+}
+
+fn log_success(trouble: &mut Trouble, signal: Signal) {
+    if trouble.ends() {
+        tracing::info!(?signal, "the OTLP endpoint takes what is exported again");
+    }
+}
