@@ -99,7 +99,7 @@ pub struct TraceQueue {
 }
 
 impl TraceQueue {
-    /// An empty queue.
+    /// An empty queue for sampled calls.
     #[must_use]
     pub fn new(settings: TraceSettings) -> TraceQueue {
         let calls = ArrayQueue::new(settings.queue_max.max(1));

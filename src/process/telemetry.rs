@@ -23,7 +23,7 @@ pub(super) struct Telemetry {
 }
 
 impl Telemetry {
-    /// Reads the configuration.
+    /// Reads what the configuration says of the export.
     ///
     /// # Errors
     ///

@@ -116,7 +116,7 @@ impl OtlpEndpoint {
 }
 
 impl HeadersFile {
-    /// Reads the fields.
+    /// Reads the header fields that the file has now.
     ///
     /// # Errors
     ///

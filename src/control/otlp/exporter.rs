@@ -31,7 +31,7 @@ const LAST_WITHIN: Duration = Duration::from_secs(3);
 
 /// What is exported, where, and how often.
 pub struct OtlpSettings {
-    /// The collector.
+    /// The collector to which everything is sent.
     pub endpoint: OtlpEndpoint,
     /// The sampled calls; `None` if no traces are exported.
     pub traces: Option<Arc<TraceQueue>>,
@@ -47,13 +47,13 @@ pub struct OtlpSettings {
     pub instance: u64,
 }
 
-/// Exports traces and metrics.
+/// Exports the traces and metrics of a process.
 pub struct OtlpExporter {
     settings: OtlpSettings,
     counts: Arc<OtlpCounts>,
 }
 
-/// A running export.
+/// An export that runs on the control thread.
 pub struct RunningExport {
     task: JoinHandle<()>,
     ends: watch::Sender<bool>,
