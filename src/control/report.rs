@@ -11,6 +11,7 @@ use crate::control::bodies::{
     DeadlineOfLabel, DeadlineWhy, DriverStatus, GuardModeName, LatencyBody, LimitInfo, LinkStatus, OfRole, PhaseTimes,
     ProcessState, ReloadStatus, StatusBody, TunnelLinks,
 };
+use crate::control::dashboard_counts::DashboardReading;
 use crate::control::inventories::ToolCounts;
 use crate::control::reading::{CoreReading, LinkReading, RoleKind, RoleReading, RouteLine, TunnelReading};
 use crate::latency::{
@@ -80,6 +81,8 @@ pub struct Report {
     pub tools: Vec<ToolCounts>,
     /// The counts of approvals; none in a process in which nothing can be approved.
     pub approvals: Option<ApprovalReading>,
+    /// The counts of the dashboard.
+    pub dashboard: DashboardReading,
 }
 
 /// The routes and tunnels of one role.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::base::{CoreId, Count, DeadlineTerms, GuardMode, Time};
 use crate::control::approval_counts::ApprovalCounts;
+use crate::control::dashboard_counts::DashboardCounts;
 use crate::control::inventories::ToolCounts;
 use crate::control::reading::{
     BoxFuture, CertificateReading, CertificateState, CoreReading, EdgeReading, HostReading, LinkReading, Role,
@@ -294,6 +295,7 @@ pub(super) fn report() -> Report {
             restart_needed: vec!["engine.cores".to_owned()],
         },
         approvals: Some(ApprovalCounts::default().reading()),
+        dashboard: DashboardCounts::default().reading(),
         tools: vec![ToolCounts {
             route: "a.test".to_owned(),
             kind: OfferKind::Tool,

@@ -8,6 +8,7 @@ use crate::base::{Clock, Time};
 use crate::control::approval_counts::ApprovalCounts;
 use crate::control::bodies::{CallsBody, HealthBody, HealthStatus, ReadyBody, SilentRole, TasksBody};
 use crate::control::calls;
+use crate::control::dashboard_counts::DashboardCounts;
 use crate::control::inventories::Inventories;
 use crate::control::probe::Prober;
 use crate::control::reading::{Role, RoleKind, RoleReading};
@@ -30,6 +31,8 @@ pub struct State {
     prober: Option<Prober>,
     inventories: OnceLock<Arc<Inventories>>,
     approvals: OnceLock<Arc<ApprovalCounts>>,
+    /// What is counted of the dashboard.
+    pub(super) dashboard: DashboardCounts,
     /// Held during a probe, whose result serves all requests that wait.
     probing: tokio::sync::Mutex<()>,
 }
@@ -48,6 +51,7 @@ impl State {
             prober,
             inventories: OnceLock::new(),
             approvals: OnceLock::new(),
+            dashboard: DashboardCounts::default(),
             probing: tokio::sync::Mutex::default(),
         })
     }
@@ -79,6 +83,7 @@ impl State {
             reloads: self.reloads().clone(),
             tools: self.inventories().counts(),
             approvals: self.approvals.get().map(|counts| counts.reading()),
+            dashboard: self.dashboard.reading(),
         }
     }
 

@@ -21,7 +21,8 @@ use crate::dial::{ResolveRequest, Resolver, resolver};
 use crate::engine::{Core, Cores, MailReceiver, MailSender, mailbox};
 use crate::process::approval_file::ApprovalFile;
 use crate::process::approval_webhook::{ApprovalNotices, approval_notices};
-use crate::process::audit::{log_of, start_audit};
+use crate::process::audit::{log_of, open_audit_dir, start_audit};
+use crate::process::doctor::doctor;
 use crate::process::edge_process::EVENTS_MAX;
 use crate::process::error::RunError;
 use crate::process::facts::facts;
@@ -35,7 +36,7 @@ use crate::process::settings::{
     UpstreamTrust, admin_token, connector_settings, connector_tables, credentials, edge_addresses, edge_roots,
     engine_settings, open_state_dir, seal_ca, sealing,
 };
-use crate::process::source::{LoadedConfig, ReadConfig, connect_of};
+use crate::process::source::{LoadedConfig, ReadConfig, connect_of, shared};
 use crate::route::RouteName;
 use crate::tls::CallerAuthorities;
 
@@ -106,11 +107,14 @@ impl ConnectorProcess {
         let prepared = PreparedConnector::new(settings, tables.read(&config)?, core_count, number);
         let admin = listen_admin(connect_config.admin_listen)?;
         let desk = ApprovalDesk::new(tables.trust.policies.approvals(), log_of(audit.as_ref()));
+        let (read, read_for_doctor) = shared(read);
         let access = admin_token(connect_config)?.map(|token| Access {
             tunnels: None,
             approvals: desk,
             links,
             token: AdminToken::new(&token),
+            audit_dir: open_audit_dir(&config),
+            doctor: Some(doctor(read_for_doctor)),
         });
         let requests = signals(ProcessRequest::Reload, seal_ca(connect_config).map(|_| RESEAL_INTERVAL))
             .map_err(RunError::io("signals cannot be received"))?;

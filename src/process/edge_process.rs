@@ -18,7 +18,8 @@ use crate::edge::{CertifyRequest, Edge, EdgeEvent, EdgeTables, certifier};
 use crate::engine::{Cores, EngineSettings, MailReceiver, Reservation, StartError, mailbox};
 use crate::process::approval_file::ApprovalFile;
 use crate::process::approval_webhook::{ApprovalNotices, approval_notices};
-use crate::process::audit::{log_of, start_audit};
+use crate::process::audit::{log_of, open_audit_dir, start_audit};
+use crate::process::doctor::doctor;
 use crate::process::edge_identity::EdgeTlsIdentity;
 use crate::process::edge_reload::EdgeReload;
 use crate::process::edge_store::{EdgeStore, OpenDataDir};
@@ -33,7 +34,7 @@ use crate::process::runtime::AbortOnDrop;
 use crate::process::settings::{
     AdmissionReader, Certifying, EdgeListeners, PolicyReader, edge_settings, engine_settings, sealed_edge_tables,
 };
-use crate::process::source::{LoadedConfig, ReadConfig, edge_of};
+use crate::process::source::{LoadedConfig, ReadConfig, edge_of, shared};
 use crate::process::tls_files::data_dir as data_dir_of;
 use crate::serve::AuditLog;
 use crate::tls::WallClock;
@@ -104,7 +105,13 @@ impl EdgeProcess {
             }
             None => None,
         };
-        let access = store.as_ref().map(|store| Access { links, ..store.access() });
+        let (read, read_for_doctor) = shared(read);
+        let access = store.as_ref().map(|store| Access {
+            links,
+            audit_dir: open_audit_dir(&config),
+            doctor: Some(doctor(read_for_doctor)),
+            ..store.access()
+        });
         let admin = listen_admin(edge_config.admin_listen)?;
         let requests = signals(ProcessRequest::Reload, None).map_err(RunError::io("signals cannot be received"))?;
 
