@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// What became of a stream of samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamOutcome {
-    /// It was opened.
+    /// It was opened for a page.
     Opened,
     /// There were too many.
     Refused,
@@ -30,9 +30,9 @@ pub struct DashboardCounts {
 }
 
 /// The counts at one moment, with the names of the outcomes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DashboardReading {
-    /// Streams of samples.
+    /// Streams of samples, by outcome.
     pub streams: [(&'static str, u64); 3],
     /// Attempts to log in.
     pub log_ins: [(&'static str, u64); 2],

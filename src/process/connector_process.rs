@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use crate::base::{Traffic, TunnelId, shell_word};
 use crate::config::{Config, ConnectConfig};
 use crate::connector::{Connector, ConnectorEvent, ConnectorSettings, ConnectorTables};
-use crate::control::api::{Access, AdminToken};
+use crate::control::api::{Access, AdminToken, Doctor};
 use crate::control::audit::AuditWriter;
 use crate::control::{
     ApprovalDesk, ConnectorRole, Control, ControlParts, DRAIN_GRACE, Instance, Inventories, Notice, ProcessFacts,
@@ -22,7 +22,6 @@ use crate::engine::{Core, Cores, MailReceiver, MailSender, mailbox};
 use crate::process::approval_file::ApprovalFile;
 use crate::process::approval_webhook::{ApprovalNotices, approval_notices};
 use crate::process::audit::{log_of, open_audit_dir, start_audit};
-use crate::process::doctor::doctor;
 use crate::process::edge_process::EVENTS_MAX;
 use crate::process::error::RunError;
 use crate::process::facts::facts;
@@ -36,7 +35,7 @@ use crate::process::settings::{
     UpstreamTrust, admin_token, connector_settings, connector_tables, credentials, edge_addresses, edge_roots,
     engine_settings, open_state_dir, seal_ca, sealing,
 };
-use crate::process::source::{LoadedConfig, ReadConfig, connect_of, shared};
+use crate::process::source::{LoadedConfig, ReadConfig, connect_of};
 use crate::route::RouteName;
 use crate::tls::CallerAuthorities;
 
@@ -62,8 +61,8 @@ pub struct ConnectorProcess {
 }
 
 impl ConnectorProcess {
-    /// Starts a connector; its cores begin to dial. `read` reads the configuration again for a reload, and `notify` is
-    /// called for every event.
+    /// Starts a connector; its cores begin to dial. `read` reads the configuration again for a reload, `doctor` is
+    /// run for the dashboard, and `notify` is called for every event.
     ///
     /// # Errors
     ///
@@ -72,6 +71,7 @@ impl ConnectorProcess {
         LoadedConfig { config, files }: LoadedConfig,
         read: ReadConfig,
         log: Log,
+        doctor: Doctor,
         notify: impl FnMut(&Notice) + Send + 'static,
     ) -> Result<ConnectorProcess, RunError> {
         let connect_config = connect_of(&config)?;
@@ -107,14 +107,13 @@ impl ConnectorProcess {
         let prepared = PreparedConnector::new(settings, tables.read(&config)?, core_count, number);
         let admin = listen_admin(connect_config.admin_listen)?;
         let desk = ApprovalDesk::new(tables.trust.policies.approvals(), log_of(audit.as_ref()));
-        let (read, read_for_doctor) = shared(read);
         let access = admin_token(connect_config)?.map(|token| Access {
             tunnels: None,
             approvals: desk,
             links,
             token: AdminToken::new(&token),
             audit_dir: open_audit_dir(&config),
-            doctor: Some(doctor(read_for_doctor)),
+            doctor: Some(doctor),
         });
         let requests = signals(ProcessRequest::Reload, seal_ca(connect_config).map(|_| RESEAL_INTERVAL))
             .map_err(RunError::io("signals cannot be received"))?;

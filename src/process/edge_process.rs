@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::config::EdgeConfig;
-use crate::control::api::Access;
+use crate::control::api::{Access, Doctor};
 use crate::control::audit::AuditWriter;
 use crate::control::tunnels::Serving;
 use crate::control::{
@@ -19,7 +19,6 @@ use crate::engine::{Cores, EngineSettings, MailReceiver, Reservation, StartError
 use crate::process::approval_file::ApprovalFile;
 use crate::process::approval_webhook::{ApprovalNotices, approval_notices};
 use crate::process::audit::{log_of, open_audit_dir, start_audit};
-use crate::process::doctor::doctor;
 use crate::process::edge_identity::EdgeTlsIdentity;
 use crate::process::edge_reload::EdgeReload;
 use crate::process::edge_store::{EdgeStore, OpenDataDir};
@@ -34,7 +33,7 @@ use crate::process::runtime::AbortOnDrop;
 use crate::process::settings::{
     AdmissionReader, Certifying, EdgeListeners, PolicyReader, edge_settings, engine_settings, sealed_edge_tables,
 };
-use crate::process::source::{LoadedConfig, ReadConfig, edge_of, shared};
+use crate::process::source::{LoadedConfig, ReadConfig, edge_of};
 use crate::process::tls_files::data_dir as data_dir_of;
 use crate::serve::AuditLog;
 use crate::tls::WallClock;
@@ -58,8 +57,8 @@ pub struct EdgeProcess {
 }
 
 impl EdgeProcess {
-    /// Starts an edge. On return every core listens. `read` reads the configuration again for a reload, and `notify` is
-    /// called for every event.
+    /// Starts an edge. On return every core listens. `read` reads the configuration again for a reload, `doctor` is run
+    /// for the dashboard, and `notify` is called for every event.
     ///
     /// # Errors
     ///
@@ -68,6 +67,7 @@ impl EdgeProcess {
         LoadedConfig { config, files }: LoadedConfig,
         read: ReadConfig,
         log: Log,
+        doctor: Doctor,
         notify: impl FnMut(&Notice) + Send + 'static,
     ) -> Result<EdgeProcess, RunError> {
         let edge_config = edge_of(&config)?;
@@ -105,11 +105,10 @@ impl EdgeProcess {
             }
             None => None,
         };
-        let (read, read_for_doctor) = shared(read);
         let access = store.as_ref().map(|store| Access {
             links,
             audit_dir: open_audit_dir(&config),
-            doctor: Some(doctor(read_for_doctor)),
+            doctor: Some(doctor),
             ..store.access()
         });
         let admin = listen_admin(edge_config.admin_listen)?;

@@ -18,7 +18,8 @@ pub struct LoadedConfig {
 pub type ReadConfig = Box<dyn FnMut() -> Result<LoadedConfig, ConfigErrors> + Send>;
 
 /// Two readers of the same sources.
-pub(super) fn shared(read: ReadConfig) -> (ReadConfig, ReadConfig) {
+#[must_use]
+pub fn shared_reader(read: ReadConfig) -> (ReadConfig, ReadConfig) {
     let one = Arc::new(Mutex::new(read));
     let other = Arc::clone(&one);
     let reader = |of: Arc<Mutex<ReadConfig>>| -> ReadConfig {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use reqwest::{Client, Response, StatusCode};
@@ -90,23 +90,21 @@ impl Watched {
 
     /// Makes calls of all kinds until `work` has ended.
     fn with_calls<T>(&self, work: impl FnOnce() -> T) -> T {
-        let (is_over, agents) = (AtomicBool::new(false), self.site.agents);
-        let call = || {
+        let ((working, is_over), agents) = (channel::<()>(), self.site.agents);
+        let call = move || {
             for tool in ["search", "read_file", "delete_all", HOSTILE].into_iter().cycle() {
-                if is_over.load(Ordering::Relaxed) {
+                if is_over.recv_timeout(PAUSE) != Err(RecvTimeoutError::Timeout) {
                     break;
                 }
                 // While its breaker is forced open, a call is refused.
                 begin_call(agents, HOST, tool).answer();
-                std::thread::sleep(PAUSE);
             }
         };
         std::thread::scope(|scope| {
             scope.spawn(call);
-            // A test that fails ends the calls, too.
-            let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-            is_over.store(true, Ordering::Relaxed);
-            worked.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            // Dropped at the end, also of a test that fails: the calls end then.
+            let _working = working;
+            work()
         })
     }
 }

@@ -34,7 +34,7 @@ const STYLE: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const ICON: &str = "image/svg+xml";
 
-/// All files.
+/// All files that browsers load.
 pub(super) const ASSETS: &[Asset] = &[
     Asset { path: "/", media_type: HTML, content: include_str!("assets/index.html") },
     Asset { path: "/dashboard/style.css", media_type: STYLE, content: include_str!("assets/style.css") },

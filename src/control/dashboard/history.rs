@@ -31,7 +31,7 @@ struct Spread {
     p95_us: f64,
 }
 
-/// One interval.
+/// One interval, with its busiest labels.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Interval {
     at_ms: i64,
@@ -61,7 +61,7 @@ pub(super) struct Series {
     upstream_p95_us: Vec<Option<f64>>,
 }
 
-/// The last intervals.
+/// The last intervals, the oldest first.
 #[derive(Default)]
 pub(super) struct History {
     before: Option<Before>,

@@ -86,7 +86,7 @@ struct Reader {
 }
 
 impl Live {
-    /// Nobody watches yet.
+    /// Creates it; nobody watches it yet.
     pub(super) fn new(state: Arc<State>) -> Arc<Live> {
         Live::every(SAMPLE_INTERVAL, state)
     }

@@ -64,7 +64,7 @@ pub(in crate::control) struct OpenedSession {
 }
 
 impl DashboardSessions {
-    /// No sessions.
+    /// Creates it without codes and sessions.
     pub(in crate::control) fn new() -> Result<DashboardSessions, DataDirError> {
         let name = random::<NAME_LEN>()?;
         Ok(DashboardSessions { cookie_name: format!("adit_{}", *name), held: Mutex::default() })

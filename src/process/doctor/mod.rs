@@ -59,7 +59,8 @@ pub async fn examine(sources: Result<Sources, ConfigErrors>, options: &DoctorOpt
 }
 
 /// The checks of a running process, for its dashboard. Each run reads the configuration again, as a reload would.
-pub(super) fn doctor(read: ReadConfig) -> Doctor {
+#[must_use]
+pub fn doctor(read: ReadConfig) -> Doctor {
     let read = Mutex::new(read);
     Arc::new(move || {
         let loaded = (read.lock().unwrap_or_else(PoisonError::into_inner))();

@@ -23,6 +23,12 @@ export function chart({ title, unit, lines, format }) {
   let drawn = null;
   let data = null;
 
+  /** Times of day, with seconds where they matter. */
+  function times(plot, ticks) {
+    const digits = ticks.length > 1 && ticks[1] - ticks[0] < 60 ? 8 : 5;
+    return ticks.map((at) => new Date(at * 1000).toLocaleTimeString("en-GB").slice(0, digits));
+  }
+
   function options(width) {
     const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
     return {
@@ -32,7 +38,7 @@ export function chart({ title, unit, lines, format }) {
       cursor: { y: false, points: { size: 6 }, drag: { setScale: false, x: false, y: false } },
       scales: { x: { time: true }, y: { range: (plot, low, high) => [0, high > 0 ? high * 1.15 : 1] } },
       axes: [
-        { ...axis, space: 70, size: 24, values: (plot, ticks) => ticks.map((at) => new Date(at * 1000).toLocaleTimeString("en-GB").slice(0, 5)) },
+        { ...axis, space: 70, size: 24, values: times },
         { ...axis, size: 46, space: 34, values: (plot, ticks) => ticks.map((value) => format(value)) },
       ],
       series: [{}, ...lines.map((line) => ({
