@@ -45,6 +45,7 @@ fn run(command: Command) -> io::Result<u8> {
         Command::Up(args) => Ok(cli::run_up(args, &env)),
         Command::Init(args) => Ok(cli::run_init(&args, &env)),
         Command::Import(args) => Ok(cli::run_import(&args, &env)),
+        Command::Dashboard(args) => Ok(cli::run_dashboard(&args, &env)),
         Command::Top(args) => Ok(cli::run_top(&args, &env)),
         Command::SupportBundle(args) => Ok(cli::run_support_bundle(&args, &env)),
         Command::Completions(args) => Ok(cli::run_completions(&args)),

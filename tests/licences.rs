@@ -34,6 +34,18 @@ fn our_own_licence_is_the_one_that_lies_beside_it() {
     assert!(read("LICENSE-APACHE").contains("Version 2.0, January 2004"));
 }
 
+/// What is part of the program and no package: its licence lies beside it, with a table of where it came from.
+#[test]
+fn what_is_vendored_has_a_licence_that_is_allowed() {
+    let deny: toml::Table = toml::from_str(&read("deny.toml")).expect("deny.toml is TOML");
+    let table = read("src/control/dashboard/assets/uplot/README.md");
+    let licence = table.lines().find_map(|line| line.strip_prefix("| licence | ")?.split([',', ' ']).next());
+    assert!(is_allowed(licence.expect("the table names it"), &strings(&deny["licenses"]["allow"])));
+    assert!(
+        read("src/control/dashboard/assets/uplot/LICENSE").contains("Permission is hereby granted, free of charge")
+    );
+}
+
 #[test]
 fn an_expression_is_allowed_when_one_of_its_choices_is() {
     let allowed: BTreeSet<String> = ["MIT", "ISC", "Apache-2.0"].map(str::to_owned).into();

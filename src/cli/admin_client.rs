@@ -156,6 +156,11 @@ impl AdminClient {
         self.request(Method::POST, path, &[], Some(body)).await
     }
 
+    /// The URL of a path, which may have a fragment.
+    pub(super) fn url(&self, path: &str) -> String {
+        self.base.join(path).map_or_else(|_| self.base.to_string(), String::from)
+    }
+
     /// All pages of a list, concatenated.
     pub(super) async fn list<T: DeserializeOwned>(
         &self,

@@ -9,6 +9,7 @@ use crate::cli::approvals_args::ApprovalsArgs;
 use crate::cli::audit_args::AuditArgs;
 use crate::cli::breakers_args::BreakersArgs;
 use crate::cli::clients::ClientConfigArgs;
+use crate::cli::dashboard_args::DashboardArgs;
 use crate::cli::import::ImportArgs;
 use crate::cli::init_args::InitArgs;
 use crate::cli::policy_args::PolicyArgs;
@@ -23,7 +24,7 @@ use crate::config::{Millis, Profile};
 use crate::stdio::STDIO_GUARD;
 
 /// The path of the MCP endpoint of most servers.
-pub(super) const MCP_PATH: &str = "/mcp";
+pub(super) const MCP_PATH: &str = crate::process::doctor::MCP_PATH;
 
 /// The command line of `adit`.
 #[derive(Parser)]
@@ -70,6 +71,9 @@ pub enum Command {
     /// Show links, tools, their rates and times, and slow and failed calls as they happen, while the edge or connector runs
     #[command(after_help = TOP_EXAMPLES)]
     Top(TopArgs),
+    /// Print the URL of the dashboard, which a browser shows, with a log-in that can be used once
+    #[command(after_help = DASHBOARD_EXAMPLES)]
+    Dashboard(DashboardArgs),
     /// Show how long calls take, in the tunnel and in the server, and their deadlines, while the edge runs
     #[command(after_help = LATENCY_EXAMPLES)]
     Latency(LatencyArgs),
@@ -220,6 +224,15 @@ const IMPORT_EXAMPLES: &str = "Examples:
 
 The files of the clients are only read. Values that may be secrets are not copied: they stay variables of the environment of
 `adit connect`. Exit code 1 means that a file cannot be read or written, 2 a wrong flag or configuration.";
+
+const DASHBOARD_EXAMPLES: &str = "Examples:
+  adit dashboard --data-dir /var/lib/adit
+  adit dashboard --admin http://127.0.0.1:9444 --admin-token-file /etc/adit/admin.token
+  xdg-open \"$(adit dashboard --data-dir /var/lib/adit)\"
+
+The dashboard is a page of the admin API of a running edge or connector. The log-in needs its admin token, and ends after 8 hours.
+Without a token the URL shows the same and changes nothing. Exit code 1 means that the process cannot be reached or refused, 2 a
+wrong flag.";
 
 const TOP_EXAMPLES: &str = "Examples:
   adit top

@@ -10,15 +10,19 @@ use crate::cli::args::ConnectArgs;
 use crate::cli::clients::connector_text;
 use crate::cli::output::print;
 use crate::cli::run::{run_role, service_manager};
-use crate::process::{ConnectorProcess, LoadedConfig};
+use crate::process::doctor::doctor;
+use crate::process::{ConnectorProcess, LoadedConfig, shared_reader};
 
 /// Runs `adit connect` until it is told to end, and returns the exit code.
 #[must_use]
 pub fn run_connect(args: ConnectArgs, env: &BTreeMap<String, String>) -> u8 {
     let (announcer, json, sources_env) = (Announcer::new(args.json), args.json, env.clone());
     let read = Box::new(move || LoadedConfig::load(args.sources(&sources_env)?));
+    let (read, read_for_doctor) = shared_reader(read);
     run_role(read, async move |loaded, read, log| {
-        let connector = ConnectorProcess::start(loaded, read, log, move |notice| announcer.notice(notice)).await?;
+        let connector =
+            ConnectorProcess::start(loaded, read, log, doctor(read_for_doctor), move |notice| announcer.notice(notice))
+                .await?;
         announce(&connector, announcer, json);
         connector.run(&service_manager(env)).await?;
         announcer.event("ended", json!({}));

@@ -8,7 +8,8 @@ use crate::cli::announce::Announcer;
 use crate::cli::args::EdgeArgs;
 use crate::cli::edge_dir::run_edge_dir;
 use crate::cli::run::{run_role, service_manager};
-use crate::process::{EdgeProcess, LoadedConfig};
+use crate::process::doctor::doctor;
+use crate::process::{EdgeProcess, LoadedConfig, shared_reader};
 
 /// Runs `adit edge` until it is told to end, and returns the exit code.
 #[must_use]
@@ -18,8 +19,11 @@ pub fn run_edge(args: EdgeArgs, env: &BTreeMap<String, String>) -> u8 {
     }
     let (announcer, sources_env) = (Announcer::new(args.json), env.clone());
     let read = Box::new(move || LoadedConfig::load(args.sources(&sources_env)?));
+    let (read, read_for_doctor) = shared_reader(read);
     run_role(read, async move |loaded, read, log| {
-        let edge = EdgeProcess::start(loaded, read, log, move |notice| announcer.notice(notice)).await?;
+        let edge =
+            EdgeProcess::start(loaded, read, log, doctor(read_for_doctor), move |notice| announcer.notice(notice))
+                .await?;
         announce(&edge, announcer);
         edge.run(&service_manager(env)).await?;
         announcer.event("ended", json!({}));

@@ -1,5 +1,5 @@
-//! The admin API: plain HTTP for operators and their tools, on loopback by default. Reading needs no token. Changes
-//! ([`api`](crate::control::api)) need the admin token.
+//! The admin API and the dashboard: plain HTTP for operators and their tools, on loopback by default. Reading needs no token.
+//! Changes ([`api`](crate::control::api)) need the admin token, or a session of the dashboard that it has opened.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -15,6 +15,8 @@ use serde_json::{Value, json};
 
 use crate::control::api::{Access, Api, ApiError, open_routes};
 use crate::control::approval_pages::approval_pages;
+use crate::control::dashboard;
+use crate::control::dashboard::sessions::DashboardSessions;
 use crate::control::metrics::{METRICS_TYPE, metrics};
 use crate::control::state::State;
 
@@ -26,7 +28,11 @@ pub const ADMIN_PATHS: [&str; 8] =
 pub fn router(state: Arc<State>, access: Option<Access>) -> Router {
     let pages = access.as_ref().and_then(|access| Some((access.links.clone()?, access.approvals.clone())));
     let pages = pages.map(|(links, desk)| approval_pages(links, desk)).unwrap_or_default();
-    let tunnels = Api::new(Arc::clone(&state), access).router();
+    // A system without random bytes has no sessions, and nothing else that needs a secret.
+    let sessions = DashboardSessions::new().inspect_err(|error| tracing::error!(%error, "there is no dashboard")).ok();
+    let sessions = sessions.map(Arc::new);
+    let dashboard = sessions.clone().map(|sessions| dashboard::router(&state, access.clone(), sessions));
+    let tunnels = Api::new(Arc::clone(&state), access, sessions).router();
     Router::new()
         .route("/metrics", get(get_metrics))
         .route("/v1/identity-keys", get(get_identity_keys))
@@ -34,6 +40,7 @@ pub fn router(state: Arc<State>, access: Option<Access>) -> Router {
         .route_layer(middleware::from_fn(without_body))
         .with_state(state)
         .merge(tunnels)
+        .merge(dashboard.unwrap_or_default())
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn(guard))

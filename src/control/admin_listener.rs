@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::serve::Listener;
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 /// The most connections to the admin API at a time. Further ones wait.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
@@ -62,6 +63,16 @@ pub struct AdminConnection {
     stream: TcpStream,
     end: Pin<Box<Sleep>>,
     _place: OwnedSemaphorePermit,
+}
+
+/// When the connection of a request ends at the latest.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ConnectionEnd(pub(super) Instant);
+
+impl Connected<IncomingStream<'_, AdminListener>> for ConnectionEnd {
+    fn connect_info(stream: IncomingStream<'_, AdminListener>) -> ConnectionEnd {
+        ConnectionEnd(stream.io().end.deadline())
+    }
 }
 
 impl AdminConnection {

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::control::admin::router;
-use crate::control::admin_listener::AdminListener;
+use crate::control::admin_listener::{AdminListener, ConnectionEnd};
 use crate::control::api::Access;
 use crate::control::reading::RoleKind;
 use crate::control::state::State;
@@ -94,7 +94,8 @@ pub fn serve_admin(
     listener.set_nonblocking(true)?;
     let listener = AdminListener::new(tokio::net::TcpListener::from_std(listener)?);
     Ok(tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router(state, access)).await {
+        let service = router(state, access).into_make_service_with_connect_info::<ConnectionEnd>();
+        if let Err(error) = axum::serve(listener, service).await {
             tracing::error!(%error, "the admin API ended");
         }
     }))

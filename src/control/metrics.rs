@@ -12,6 +12,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::control::approval_counts::ApprovalReading;
+use crate::control::dashboard_counts::DashboardReading;
 use crate::control::inventories::ToolCounts;
 use crate::control::reading::{CoreReading, LinkReading, RoleReading, StdioReading, UpstreamReading};
 use crate::control::report::Report;
@@ -83,6 +84,7 @@ impl Scrape {
         self.certificates(families)?;
         self.tools(families)?;
         self.approvals(families)?;
+        self.dashboard(families)?;
         self.otlp(families)?;
         self.counts(families)
     }
@@ -304,6 +306,14 @@ impl Scrape {
         });
         let help = "Tools, prompts and resources of a route with `pin`, by whether somebody has approved them";
         families.gauges("adit_tools", help, None, &rows.collect::<Vec<_>>())
+    }
+
+    /// The dashboard: its streams, and attempts to log in.
+    fn dashboard(&self, families: &mut impl Families) -> fmt::Result {
+        let DashboardReading { streams, log_ins } = self.0.dashboard;
+        let row = |(outcome, count): (&str, u64)| (vec![("outcome", outcome.to_owned())], count);
+        families.counters("adit_dashboard_streams", "Streams of samples to dashboards", &streams.map(row))?;
+        families.counters("adit_dashboard_log_ins", "Attempts to log in to the dashboard", &log_ins.map(row))
     }
 
     /// Approvals: notifications, links, and the file.
@@ -657,6 +667,8 @@ mod tests {
                 "adit_concurrency_would_refuse_total role,route",
                 "adit_config_reloads_total result",
                 "adit_cores_silent role",
+                "adit_dashboard_log_ins_total outcome",
+                "adit_dashboard_streams_total outcome",
                 "adit_deadline_seconds method,route,tool",
                 "adit_deadlines_missed_total method,route,tool",
                 "adit_engine_info driver,why",

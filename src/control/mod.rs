@@ -18,6 +18,8 @@ pub mod bodies;
 mod calls;
 mod certify;
 mod connector_role;
+mod dashboard;
+mod dashboard_counts;
 mod data_dir;
 #[cfg(feature = "demo")]
 pub mod demo;
@@ -61,6 +63,7 @@ pub use approval_webhook::ApprovalWebhook;
 pub use approvals::ApprovalDesk;
 pub use certify::{Provisioning, ReloadingAuthority, Signing, serve_certifications};
 pub use connector_role::ConnectorRole;
+pub use dashboard_counts::{DashboardCounts, DashboardReading, LogInOutcome, StreamOutcome};
 pub use data_dir::{DataDir, DataDirError, DataDirLock, EDGE_CERT_LIFE, EDGE_CERT_RENEWED_BEFORE, Initialised};
 pub use edge_role::EdgeRole;
 pub use inputs::{forward_events, forward_events_with, serve_admin, signals};

@@ -11,6 +11,7 @@ use crate::control::bodies::{
     DeadlineOfLabel, DeadlineWhy, DriverStatus, GuardModeName, LatencyBody, LimitInfo, LinkStatus, OfRole, PhaseTimes,
     ProcessState, ReloadStatus, StatusBody, TunnelLinks,
 };
+use crate::control::dashboard_counts::DashboardReading;
 use crate::control::inventories::ToolCounts;
 use crate::control::otlp::counts::OtlpReading;
 use crate::control::reading::{CoreReading, LinkReading, RoleKind, RoleReading, RouteLine, TunnelReading};
@@ -83,6 +84,8 @@ pub struct Report {
     pub approvals: Option<ApprovalReading>,
     /// The counts of the export of traces and metrics, if there is one.
     pub otlp: Option<OtlpReading>,
+    /// The counts of the dashboard.
+    pub dashboard: DashboardReading,
 }
 
 /// The routes and tunnels of one role.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::base::{CoreId, Count, DeadlineTerms, GuardMode, Time};
 use crate::control::approval_counts::ApprovalCounts;
+use crate::control::dashboard_counts::DashboardCounts;
 use crate::control::inventories::ToolCounts;
 use crate::control::otlp::counts::OtlpCounts;
 use crate::control::reading::{
@@ -296,6 +297,7 @@ pub(super) fn report() -> Report {
         },
         approvals: Some(ApprovalCounts::default().reading()),
         otlp: Some(OtlpCounts::default().reading()),
+        dashboard: DashboardCounts::default().reading(),
         tools: vec![ToolCounts {
             route: "a.test".to_owned(),
             kind: OfferKind::Tool,

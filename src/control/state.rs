@@ -8,6 +8,7 @@ use crate::base::{Clock, Time};
 use crate::control::approval_counts::ApprovalCounts;
 use crate::control::bodies::{CallsBody, HealthBody, HealthStatus, ReadyBody, SilentRole, TasksBody};
 use crate::control::calls;
+use crate::control::dashboard_counts::DashboardCounts;
 use crate::control::inventories::Inventories;
 use crate::control::otlp::counts::OtlpCounts;
 use crate::control::probe::Prober;
@@ -32,6 +33,8 @@ pub struct State {
     inventories: OnceLock<Arc<Inventories>>,
     approvals: OnceLock<Arc<ApprovalCounts>>,
     otlp: OnceLock<Arc<OtlpCounts>>,
+    /// What is counted of the dashboard.
+    pub(super) dashboard: DashboardCounts,
     /// Held during a probe, whose result serves all requests that wait.
     probing: tokio::sync::Mutex<()>,
 }
@@ -51,6 +54,7 @@ impl State {
             inventories: OnceLock::new(),
             approvals: OnceLock::new(),
             otlp: OnceLock::new(),
+            dashboard: DashboardCounts::default(),
             probing: tokio::sync::Mutex::default(),
         })
     }
@@ -88,6 +92,7 @@ impl State {
             tools: self.inventories().counts(),
             approvals: self.approvals.get().map(|counts| counts.reading()),
             otlp: self.otlp.get().map(|counts| counts.reading()),
+            dashboard: self.dashboard.reading(),
         }
     }
 

@@ -110,6 +110,20 @@ impl Distribution {
         self.over_range += other.over_range;
     }
 
+    /// The durations that were added since `before`, an earlier state of this distribution. Their maximum is not known: it is that
+    /// of all durations. If `before` is not an earlier state, all durations are returned.
+    #[must_use]
+    pub fn since(&self, before: &Distribution) -> Distribution {
+        let mut since = self.clone();
+        // A core that has reset its counts has fewer of some.
+        if since.counts.subtract(&before.counts).is_err() {
+            return self.clone();
+        }
+        since.sum_ns = self.sum_ns.saturating_sub(before.sum_ns);
+        since.over_range = self.over_range.saturating_sub(before.over_range);
+        since
+    }
+
     /// The number of durations recorded.
     #[must_use]
     pub fn count(&self) -> u64 {
@@ -203,6 +217,20 @@ mod tests {
         assert_eq!(nanos(whole.max()), truth[truth.len() - 1]);
         assert_eq!(nanos(whole.sum()), truth.iter().sum::<u64>());
         assert_eq!(nanos(whole.mean()), truth.iter().sum::<u64>() / truth.len() as u64);
+    }
+
+    #[test]
+    fn a_difference_has_only_what_was_added() {
+        let mut histogram = Histogram::new();
+        histogram.record_n(Duration::from_millis(900), 50);
+        let before = distribution_of(&histogram);
+        assert_eq!(before.since(&before).count(), 0);
+        histogram.record_n(Duration::from_millis(2), 10);
+        let since = distribution_of(&histogram).since(&before);
+        assert_eq!((since.count(), since.sum()), (10, Duration::from_millis(20)));
+        assert!(since.quantile(0.95) < Duration::from_millis(3));
+        // A core that began anew has fewer.
+        assert_eq!(before.since(&distribution_of(&histogram)).count(), 50);
     }
 
     #[test]

@@ -55,6 +55,11 @@ pub fn audit_dir(config: &Config) -> Option<PathBuf> {
     config.audit.dir.as_ref().map(|dir| dir.0.clone()).or_else(|| Some(home(config)?.join(DIR)))
 }
 
+/// The directory of the log that a process with this configuration writes; `None` if it writes none.
+pub(super) fn open_audit_dir(config: &Config) -> Option<PathBuf> {
+    audit_dir(config).filter(|_| config.audit.mode != AuditMode::Off)
+}
+
 /// The file with what is known of tools, if the configuration names a directory for it, whether there is a file or not.
 #[must_use]
 pub fn inventory_file(config: &Config) -> Option<PathBuf> {

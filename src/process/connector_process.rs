@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use crate::base::{Traffic, TunnelId, shell_word};
 use crate::config::{Config, ConnectConfig};
 use crate::connector::{Connector, ConnectorEvent, ConnectorSettings, ConnectorTables};
-use crate::control::api::{Access, AdminToken};
+use crate::control::api::{Access, AdminToken, Doctor};
 use crate::control::audit::AuditWriter;
 use crate::control::otlp::RunningExport;
 use crate::control::{
@@ -22,7 +22,7 @@ use crate::dial::{ResolveRequest, Resolver, resolver};
 use crate::engine::{Core, Cores, MailReceiver, MailSender, mailbox};
 use crate::process::approval_file::ApprovalFile;
 use crate::process::approval_webhook::{ApprovalNotices, approval_notices};
-use crate::process::audit::{log_of, start_audit};
+use crate::process::audit::{log_of, open_audit_dir, start_audit};
 use crate::process::edge_process::EVENTS_MAX;
 use crate::process::error::RunError;
 use crate::process::facts::facts;
@@ -64,8 +64,8 @@ pub struct ConnectorProcess {
 }
 
 impl ConnectorProcess {
-    /// Starts a connector; its cores begin to dial. `read` reads the configuration again for a reload, and `notify` is
-    /// called for every event.
+    /// Starts a connector; its cores begin to dial. `read` reads the configuration again for a reload, `doctor` is
+    /// run for the dashboard, and `notify` is called for every event.
     ///
     /// # Errors
     ///
@@ -74,6 +74,7 @@ impl ConnectorProcess {
         LoadedConfig { config, files }: LoadedConfig,
         read: ReadConfig,
         log: Log,
+        doctor: Doctor,
         notify: impl FnMut(&Notice) + Send + 'static,
     ) -> Result<ConnectorProcess, RunError> {
         let connect_config = connect_of(&config)?;
@@ -116,6 +117,8 @@ impl ConnectorProcess {
             approvals: desk,
             links,
             token: AdminToken::new(&token),
+            audit_dir: open_audit_dir(&config),
+            doctor: Some(doctor),
         });
         let requests = signals(ProcessRequest::Reload, seal_ca(connect_config).map(|_| RESEAL_INTERVAL))
             .map_err(RunError::io("signals cannot be received"))?;

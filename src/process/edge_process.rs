@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::config::EdgeConfig;
-use crate::control::api::Access;
+use crate::control::api::{Access, Doctor};
 use crate::control::audit::AuditWriter;
 use crate::control::otlp::RunningExport;
 use crate::control::tunnels::Serving;
@@ -20,7 +20,7 @@ use crate::engine::{Cores, EngineSettings, MailReceiver, Reservation, StartError
 use crate::latency::TraceQueue;
 use crate::process::approval_file::ApprovalFile;
 use crate::process::approval_webhook::{ApprovalNotices, approval_notices};
-use crate::process::audit::{log_of, start_audit};
+use crate::process::audit::{log_of, open_audit_dir, start_audit};
 use crate::process::edge_identity::EdgeTlsIdentity;
 use crate::process::edge_reload::EdgeReload;
 use crate::process::edge_store::{EdgeStore, OpenDataDir};
@@ -61,8 +61,8 @@ pub struct EdgeProcess {
 }
 
 impl EdgeProcess {
-    /// Starts an edge. On return every core listens. `read` reads the configuration again for a reload, and `notify` is
-    /// called for every event.
+    /// Starts an edge. On return every core listens. `read` reads the configuration again for a reload, `doctor` is run
+    /// for the dashboard, and `notify` is called for every event.
     ///
     /// # Errors
     ///
@@ -71,6 +71,7 @@ impl EdgeProcess {
         LoadedConfig { config, files }: LoadedConfig,
         read: ReadConfig,
         log: Log,
+        doctor: Doctor,
         notify: impl FnMut(&Notice) + Send + 'static,
     ) -> Result<EdgeProcess, RunError> {
         let edge_config = edge_of(&config)?;
@@ -109,7 +110,12 @@ impl EdgeProcess {
             }
             None => None,
         };
-        let access = store.as_ref().map(|store| Access { links, ..store.access() });
+        let access = store.as_ref().map(|store| Access {
+            links,
+            audit_dir: open_audit_dir(&config),
+            doctor: Some(doctor),
+            ..store.access()
+        });
         let admin = listen_admin(edge_config.admin_listen)?;
         let requests = signals(ProcessRequest::Reload, None).map_err(RunError::io("signals cannot be received"))?;
 

@@ -90,7 +90,14 @@ impl OpenDataDir {
         let tunnels = Tunnels::open(store, Arc::clone(serving), settings).await?;
         let tasks =
             [tokio::spawn(Arc::clone(tunnels.usage_record()).keep_gathering()), upkeep(dir, Arc::clone(&tunnels))];
-        let access = Access { tunnels: Some(Arc::clone(&tunnels)), approvals, links: None, token };
+        let access = Access {
+            tunnels: Some(Arc::clone(&tunnels)),
+            approvals,
+            links: None,
+            token,
+            audit_dir: None,
+            doctor: None,
+        };
         Ok(EdgeStore { access, tunnels, _tasks: tasks.map(AbortOnDrop).into(), _lock: lock })
     }
 }

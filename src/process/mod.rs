@@ -46,7 +46,7 @@ pub use maintenance::{RestoredFrom, back_up_store, identity_key_set, init_data_d
 pub use random::{random, random_number};
 pub use runtime::on_control_thread;
 pub use settings::credentials;
-pub use source::{LoadedConfig, ReadConfig};
+pub use source::{LoadedConfig, ReadConfig, shared_reader};
 pub use stdio_confinement::exec_confined;
 pub use stdio_guard::guard;
 pub use up_process::{Measured, NODE_CERTS_ENV, UpHandle, UpProcess};

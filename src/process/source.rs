@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::{Config, ConfigErrors, ConnectConfig, EdgeConfig, Sources};
 use crate::process::error::RunError;
@@ -15,6 +16,17 @@ pub struct LoadedConfig {
 
 /// Reads the configuration again, from the same sources as at the start.
 pub type ReadConfig = Box<dyn FnMut() -> Result<LoadedConfig, ConfigErrors> + Send>;
+
+/// Two readers of the same sources.
+#[must_use]
+pub fn shared_reader(read: ReadConfig) -> (ReadConfig, ReadConfig) {
+    let one = Arc::new(Mutex::new(read));
+    let other = Arc::clone(&one);
+    let reader = |of: Arc<Mutex<ReadConfig>>| -> ReadConfig {
+        Box::new(move || (of.lock().unwrap_or_else(PoisonError::into_inner))())
+    };
+    (reader(one), reader(other))
+}
 
 impl LoadedConfig {
     /// Loads the configuration and checks the files that it names.

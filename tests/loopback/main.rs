@@ -11,6 +11,7 @@ mod ceilings;
 mod clients;
 mod config_files;
 mod conformance;
+mod dashboard;
 mod drivers;
 mod endings;
 mod engine;

@@ -11,7 +11,7 @@ mod proxied;
 mod remedies;
 mod restarted;
 pub(crate) mod shell;
-mod site;
+pub(crate) mod site;
 mod store;
 mod telemetry;
 mod trade;

@@ -7,6 +7,7 @@ use axum::http::header::{HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::response::{IntoResponse, Response};
 
 use crate::control::bodies::{ErrorBody, ErrorDetail};
+use crate::control::data_dir::DataDirError;
 use crate::control::given_text::UnfitText;
 use crate::control::store::{RuleViolation, StoreError};
 use crate::control::tunnels::TunnelsError;
@@ -20,7 +21,7 @@ pub struct ApiError {
 }
 
 impl ApiError {
-    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> ApiError {
+    pub(in crate::control) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> ApiError {
         ApiError { status, code, message: message.into() }
     }
 
@@ -62,7 +63,7 @@ impl ApiError {
         ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
     }
 
-    pub(super) fn no_store() -> ApiError {
+    pub(in crate::control) fn no_store() -> ApiError {
         let message = "this process has no admin token for that: an edge needs a data directory (`adit edge init`, --data-dir), a connector \
              connect.admin_token_file, which opens its breakers and approvals alone";
         ApiError::new(StatusCode::NOT_IMPLEMENTED, "no_store", message)
@@ -120,10 +121,14 @@ impl From<TunnelsError> for ApiError {
             TunnelsError::Certificate(fault) => {
                 ApiError::new(StatusCode::BAD_REQUEST, "invalid_certificate", fault.to_string())
             }
-            TunnelsError::Random(error) => {
-                ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string())
-            }
+            TunnelsError::Random(error) => error.into(),
         }
+    }
+}
+
+impl From<DataDirError> for ApiError {
+    fn from(error: DataDirError) -> ApiError {
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string())
     }
 }
 

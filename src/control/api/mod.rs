@@ -9,6 +9,7 @@ mod body;
 mod breakers;
 mod certificates;
 mod convert;
+mod dashboard;
 mod error;
 mod keys;
 mod process;
@@ -19,6 +20,7 @@ pub use body::BODY_LEN_MAX;
 pub use error::ApiError;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::extract::{Request, State as Given};
@@ -38,6 +40,8 @@ use crate::control::api::convert::TunnelLinked;
 use crate::control::approval_links::ApprovalLinks;
 use crate::control::approvals::ApprovalDesk;
 use crate::control::bodies::TunnelInfo;
+use crate::control::dashboard::browser::{is_of_sessions, session_of};
+use crate::control::dashboard::sessions::DashboardSessions;
 use crate::control::reading::LinkReading;
 use crate::control::state::State;
 use crate::control::store::Tunnel;
@@ -53,7 +57,11 @@ const SCHEME: &str = "admin_token";
 pub struct Api {
     state: Arc<State>,
     access: Option<Access>,
+    sessions: Option<Arc<DashboardSessions>>,
 }
+
+/// Runs the checks of `adit doctor`, and returns what they found as JSON. It blocks.
+pub type Doctor = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
 
 /// The objects to which the admin token gives access.
 #[derive(Clone)]
@@ -66,6 +74,10 @@ pub struct Access {
     pub links: Option<Arc<ApprovalLinks>>,
     /// The token that requests must carry.
     pub token: Arc<AdminToken>,
+    /// The directory of the audit log, if there is one.
+    pub audit_dir: Option<PathBuf>,
+    /// The checks of the process.
+    pub doctor: Option<Doctor>,
 }
 
 /// The hash of the admin token. It can be replaced while the process runs.
@@ -83,17 +95,21 @@ impl AdminToken {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = SecretHash::of(token);
     }
 
+    /// The hash of the token.
+    pub(super) fn hash(&self) -> SecretHash {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Whether this is the token. Compares hashes in constant time.
     fn is(&self, shown: &Secret) -> bool {
-        SecretHash::of(shown) == *self.0.read().unwrap_or_else(PoisonError::into_inner)
+        SecretHash::of(shown) == self.hash()
     }
 }
 
 impl Api {
     /// The admin API of a process. Without `access`, each of its routes answers that no admin token is configured.
-    #[must_use]
-    pub fn new(state: Arc<State>, access: Option<Access>) -> Api {
-        Api { state, access }
+    pub(super) fn new(state: Arc<State>, access: Option<Access>, sessions: Option<Arc<DashboardSessions>>) -> Api {
+        Api { state, access, sessions }
     }
 
     /// Its routes, which require the admin token, and the document, which does not.
@@ -172,6 +188,7 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(approvals::list))
         .routes(routes!(approvals::approve))
         .routes(routes!(approvals::deny))
+        .routes(routes!(dashboard::create_code))
 }
 
 fn described(document: OpenApi) -> OpenApi {
@@ -189,9 +206,15 @@ fn described(document: OpenApi) -> OpenApi {
     base.merge_from(document)
 }
 
-/// Accepts only requests with the admin token.
+/// Accepts only requests with the admin token, and a few with a session of the dashboard.
 async fn check_token(Given(api): Given<Api>, request: Request, next: Next) -> Response {
     let Some(access) = &api.access else { return ApiError::no_store().into_response() };
+    if is_of_sessions(request.method(), request.uri().path())
+        && let Some(sessions) = &api.sessions
+        && session_of(sessions, request.method(), request.headers(), &access.token.hash()).is_some()
+    {
+        return next.run(request).await;
+    }
     let mut given = request.headers().get_all(AUTHORIZATION).iter();
     let (Some(header), None) = (given.next(), given.next()) else { return ApiError::unauthorized().into_response() };
     let token = header.to_str().ok().and_then(|text| text.split_once(' '));

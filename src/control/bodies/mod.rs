@@ -5,6 +5,7 @@ mod approvals;
 mod breakers;
 mod calls;
 mod certificates;
+mod dashboard;
 mod error;
 mod health;
 mod keys;
@@ -22,6 +23,7 @@ pub use approvals::{ApprovalInfo, ApprovalStateName, ApprovalsBody, DecideApprov
 pub use breakers::{BreakerInfo, BreakerKind, BreakerStateName, ForceBreaker, ForcedStateName};
 pub use calls::{AnsweredInfo, CallDecision, CallInfo, CallStageName, CallsBody, DecisionKind};
 pub use certificates::{AddCertificate, CertificateInfo};
+pub use dashboard::DashboardCode;
 pub use error::{ErrorBody, ErrorDetail};
 pub use health::{HealthBody, HealthStatus, ReadyBody, ReadyStatus, SilentRole};
 pub use keys::{CreateKey, CreatedKey, KeyInfo, NamedHostText};

@@ -18,17 +18,24 @@ mod stream;
 pub use finding::{Finding, Findings, Verdict};
 
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use reqwest::Url;
 
 use crate::config::{Config, ConfigErrors, ConnectConfig, EngineConfig, RouteConfig, Sources};
+use crate::control::api::Doctor;
 use crate::engine::{Cores, EngineSettings};
 use crate::process::doctor::client::http_client;
 use crate::process::doctor::connector_checks::RouteUpstream;
 use crate::process::doctor::public::{PublicEndpoint, check_public};
 use crate::process::doctor::stream::EventSource;
+use crate::process::on_control_thread;
 use crate::process::settings::engine_settings;
+use crate::process::source::{LoadedConfig, ReadConfig};
 use crate::route::HostPattern;
+
+/// The path of the MCP endpoint of most servers.
+pub const MCP_PATH: &str = "/mcp";
 
 /// What to check besides the configuration.
 pub struct DoctorOptions {
@@ -42,14 +49,44 @@ pub struct DoctorOptions {
 
 /// Checks everything that the roles of a configuration depend on.
 pub async fn examine(sources: Result<Sources, ConfigErrors>, options: &DoctorOptions) -> Findings {
-    let mut findings = Findings::default();
-    let config = match sources.and_then(|sources| Config::load(&sources)) {
-        Ok(config) => config,
+    match sources.and_then(|sources| Config::load(&sources)) {
+        Ok(config) => examine_config(&config, options).await,
         Err(faults) => {
+            let mut findings = Findings::default();
             findings.add_faults("config", &faults);
-            return findings;
+            findings
         }
-    };
+    }
+}
+
+/// The checks of a running process, for its dashboard. Each run reads the configuration again, as a reload would.
+#[must_use]
+pub fn doctor(read: ReadConfig) -> Doctor {
+    let read = Mutex::new(read);
+    Arc::new(move || {
+        let loaded = (read.lock().unwrap_or_else(PoisonError::into_inner))();
+        examine_loaded(loaded).to_json()
+    })
+}
+
+/// Examines on a runtime of its own, as its caller's thread has none.
+fn examine_loaded(loaded: Result<LoadedConfig, ConfigErrors>) -> Findings {
+    let options = DoctorOptions { url: None, url_ca_file: None, mcp_path: MCP_PATH.to_owned() };
+    let mut failed = Findings::default();
+    match loaded {
+        Err(faults) => failed.add_faults("config", &faults),
+        Ok(LoadedConfig { config, .. }) => {
+            match on_control_thread(async { Ok(examine_config(&config, &options).await) }) {
+                Ok(findings) => return findings,
+                Err(error) => failed.add_error("config", &error),
+            }
+        }
+    }
+    failed
+}
+
+async fn examine_config(config: &Config, options: &DoctorOptions) -> Findings {
+    let mut findings = Findings::default();
     if config.edge.is_none() && config.connect.is_none() {
         findings.fail("config", "neither an edge nor a connector is configured", "name the file with --config");
         return findings;
@@ -63,13 +100,13 @@ pub async fn examine(sources: Result<Sources, ConfigErrors>, options: &DoctorOpt
     }
     driver(&mut findings, &config.engine);
     if config.edge.is_some() {
-        edge_checks::check_edge(&mut findings, &config).await;
+        edge_checks::check_edge(&mut findings, config).await;
     }
     let mut upstreams = Vec::new();
     if let Some(connect) = &config.connect {
-        upstreams = connector_checks::check_connector(&mut findings, connect, &config, &options.mcp_path).await;
+        upstreams = connector_checks::check_connector(&mut findings, connect, config, &options.mcp_path).await;
     }
-    public(&mut findings, options, &config, &upstreams).await;
+    public(&mut findings, options, config, &upstreams).await;
     otlp::check_otlp(&mut findings, &config.otlp).await;
     findings
 }

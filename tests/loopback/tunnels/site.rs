@@ -264,17 +264,22 @@ impl Site {
 
     /// A tool call whose answer is waited for later.
     pub(crate) fn begin_call(&self, host: &str, tool: &str) -> Call {
-        let body = format!(r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{{"name":"{tool}"}}}}"#);
-        let mut stream = TcpStream::connect(self.agents).unwrap();
-        write!(
-            stream,
-            "POST /mcp HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
-             Connection: close\r\n\r\n{body}",
-            body.len()
-        )
-        .unwrap();
-        Call(stream)
+        begin_call(self.agents, host, tool)
     }
+}
+
+/// A tool call of an agent at this edge.
+pub(crate) fn begin_call(agents: SocketAddr, host: &str, tool: &str) -> Call {
+    let body = format!(r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{{"name":"{tool}"}}}}"#);
+    let mut stream = TcpStream::connect(agents).unwrap();
+    write!(
+        stream,
+        "POST /mcp HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    Call(stream)
 }
 
 /// What `adit edge init --json` prints of the files that it made.

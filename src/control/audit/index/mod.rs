@@ -1,6 +1,6 @@
 //! An index of a log, so that a search reads few of its lines: `audit.index`, an SQLite file beside the log.
 //!
-//! Searches create and update it, never the process that writes the log. It contains the positions of lines and hashes
+//! Searches create and update it, never the thread that writes the log. It contains the positions of lines and hashes
 //! of their members; a search reads each candidate from the log and matches it again. The file can be deleted at any
 //! time.
 
