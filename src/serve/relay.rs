@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::future::{pending, poll_fn};
 use std::ops::ControlFlow;
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -484,6 +485,7 @@ impl<F: ByteStream> Receiving<'_, F> {
         decoder.restart(head.framing());
         let body = Http1Source::new(*from, intake, decoder);
         let is_standing = head.is_event_stream() && asks_for_stream(request);
+        let filter = filter.timed(|| Rc::new(hooks.core().clone()), is_standing);
         if is_carried_whole(head) {
             let list = FilteredList::read(body, &filter, hooks.lists()).await.map_err(of_body)?;
             if hooks.records_in().is_some() && holds_answer(request, head) {

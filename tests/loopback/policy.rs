@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::support::Tunnel;
 
-pub(crate) use tool_server::{Got, ask, call, names, read_answer, serve};
+pub(crate) use tool_server::{Got, ask, call, names, read_answer, serve, serve_tools};
 
 /// `printf %s open-sesame | sha256sum`
 const KEY: &str = "d7ecdf25eaf3deba0f2628771dbdd22d4138ab6cf38f91ed02a2ca0dec7c8ab7";

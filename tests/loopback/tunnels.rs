@@ -5,6 +5,7 @@ mod approvals;
 mod audit;
 mod beside_agents;
 mod forward_proxy;
+mod governed;
 mod hosts;
 mod printed;
 mod proxied;

@@ -107,17 +107,19 @@ fn places(config: &Config) -> Vec<Place> {
             host: route.host.to_string(),
             upstream: route.upstream.to_string(),
             pin: route.pin,
-            has_policy: route.policy_file.is_some(),
+            has_policy: route.policy_file.is_some() || route.cedar_file.is_some(),
             auth: route.auth,
         });
     }
     let Some(edge) = &config.edge else { return places };
     for host in &edge.hosts {
+        let of_tunnel = edge.tunnels.iter().find(|tunnel| tunnel.hosts.contains(&host.host));
+        let is_of_tunnel = of_tunnel.is_some_and(|tunnel| tunnel.policy_file.is_some() || tunnel.cedar_file.is_some());
         places.push(Place {
             host: host.host.to_string(),
             upstream: String::new(),
             pin: host.pin,
-            has_policy: host.policy_file.is_some(),
+            has_policy: is_of_tunnel || host.policy_file.is_some() || host.cedar_file.is_some(),
             auth: host.auth,
         });
     }
@@ -127,8 +129,11 @@ fn places(config: &Config) -> Vec<Place> {
             // A table of many hosts has neither `pin` nor `auth`, and its policy is not for what the edge cannot read.
             let covers =
                 |table: &&HostConfig| matches!(table.host, HostPattern::Wildcard(_)) && table.host.overlaps(host);
+            let above = edge.hosts.iter().find(covers);
+            let files = [tunnel.policy_file.as_ref(), tunnel.cedar_file.as_ref()];
+            let files_above = above.map(|above| [above.policy_file.as_ref(), above.cedar_file.as_ref()]);
             let has_policy = tunnel.traffic != Traffic::Passthrough
-                && edge.hosts.iter().find(covers).is_some_and(|table| table.policy_file.is_some());
+                && files.into_iter().chain(files_above.into_iter().flatten()).any(|file| file.is_some());
             let (host, upstream) = (host.to_string(), format!("tunnel {}", tunnel.id));
             let (pin, auth) = (PinMode::Off, CallerAuth::Passthrough);
             places.push(Place { host, upstream, pin, has_policy, auth });

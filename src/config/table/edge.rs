@@ -249,6 +249,12 @@ section! {
         deny_from: Vec<Member> = unset, live, like "AS64501";
         /// Only counts and logs calls that the two lists of this tunnel would refuse.
         admission_dry_run: bool = "false", live, like "true";
+        /// The policy of the hosts of this tunnel, like `policy_file` of a `[[host]]`. It applies to a host unless its `[[host]]`,
+        /// or one that covers it, has a policy. Each host counts its calls for itself. It is refused for `passthrough` traffic.
+        policy_file: Option<PathBuf> = unset, live, like "policy.toml";
+        /// Policies in Cedar for the hosts of this tunnel, the second tier of the policy
+        /// ([GOVERNANCE.md](GOVERNANCE.md#cedar)). It applies where `policy_file` of this table does, or alone.
+        cedar_file: Option<PathBuf> = unset, live, like "policy.cedar";
     }
 }
 

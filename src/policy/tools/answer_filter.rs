@@ -1,12 +1,15 @@
 //! Filters the answers to one request: enforces size limits, removes items that the caller may not use from lists, and sanitises
 //! texts.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::base::Clock;
 use crate::policy::tools::answer_note::{AnswerNote, AnswerWithheld};
 use crate::policy::tools::cedar::CedarCaller;
 use crate::policy::tools::list_filter::{ListFilter, UnreadableList};
 use crate::policy::tools::roles::RoleSet;
+use crate::policy::tools::sanitise::ScanTime;
 use crate::policy::tools::tool_policy::ToolPolicy;
 
 /// The filter for the answers to one request.
@@ -16,6 +19,7 @@ pub struct AnswerFilter {
     lists: Option<ListFilter>,
     /// `None` if texts are not scanned and answers have no limit.
     note: Option<AnswerNote>,
+    time: ScanTime,
 }
 
 impl From<UnreadableList> for AnswerWithheld {
@@ -36,7 +40,22 @@ impl AnswerFilter {
     ) -> Option<AnswerFilter> {
         let lists = has_lists.then(|| ListFilter::new(Arc::clone(policy), roles, cedar.cloned()));
         let note = note.cloned();
-        (has_lists || note.is_some()).then(|| AnswerFilter { policy: Arc::clone(policy), lists, note })
+        (has_lists || note.is_some()).then(|| AnswerFilter {
+            policy: Arc::clone(policy),
+            lists,
+            note,
+            time: ScanTime::default(),
+        })
+    }
+
+    /// Limits the time for texts by this clock. `is_standing` says that messages of a stream belong to different calls, so that each
+    /// has the time for itself.
+    #[must_use]
+    pub fn timed(self, clock: impl FnOnce() -> Rc<dyn Clock>, is_standing: bool) -> AnswerFilter {
+        match self.policy.sanitise {
+            Some(_) => AnswerFilter { time: ScanTime::new(clock(), is_standing), ..self },
+            None => self,
+        }
     }
 
     /// Whether the answer may be a list that is filtered.
@@ -77,7 +96,12 @@ impl AnswerFilter {
         let cleaned = match &self.policy.sanitise {
             Some(rules) => {
                 let before = listed.as_deref().unwrap_or(answer);
-                match note.finding(|found| rules.apply(before, found))? {
+                let look = || {
+                    note.finding(|found| {
+                        self.time.within(rules.scan_time_max, |timer| rules.apply(before, found, timer))
+                    })
+                };
+                match look()? {
                     Some(cleaned) => Some(note.fitted(before, cleaned)?),
                     None => listed,
                 }

@@ -1,18 +1,22 @@
 //! Reads the sanitising rules from the policy file.
 
+use std::time::Duration;
+
 use regex::RegexBuilder;
 use toml::de::DeTable;
 
 use crate::policy::tools::file_reader::{FileReader, Section};
 use crate::policy::tools::list_filter::LIST_LEN_MAX;
-use crate::policy::tools::sanitise::{OwnPattern, SanitiseKind, SanitiseMode, SanitiseRules};
+use crate::policy::tools::sanitise::{MATCH_LEN_MAX, OwnPattern, SanitiseKind, SanitiseMode, SanitiseRules};
 
 /// The maximum number of patterns in a policy.
 const OWN_PATTERNS_MAX: usize = 32;
-/// The maximum length of a pattern, of its compiled form and of its matches, in bytes.
+/// The maximum length of a pattern and of its compiled form, in bytes.
 const REGEX_LEN_MAX: usize = 1_024;
 const REGEX_SIZE_MAX: usize = 1 << 20;
-const MATCH_LEN_MAX: usize = 1_024;
+/// How long the texts of one call may take, if the file does not say, and at most.
+const SCAN_TIME: Duration = Duration::from_secs(1);
+const SCAN_TIME_MAX_MS: u32 = 60_000;
 /// The maximum nesting depth of groups in a pattern.
 const REGEX_NESTING_MAX: u32 = 32;
 
@@ -20,7 +24,8 @@ const REGEX_NESTING_MAX: u32 = 32;
 pub(super) fn read_sanitise(reader: &mut FileReader, root: &DeTable<'_>) -> Option<Box<SanitiseRules>> {
     let section = reader.section(root, "sanitise");
     let rows = reader.rows(root, "pattern", OWN_PATTERNS_MAX);
-    let mut rules = SanitiseRules { scan_bytes_max: LIST_LEN_MAX, ..SanitiseRules::default() };
+    let mut rules =
+        SanitiseRules { scan_bytes_max: LIST_LEN_MAX, scan_time_max: SCAN_TIME, ..SanitiseRules::default() };
     if let Some(section) = &section {
         read_modes(reader, section, &mut rules);
     }
@@ -39,7 +44,7 @@ pub(super) fn read_sanitise(reader: &mut FileReader, root: &DeTable<'_>) -> Opti
 fn read_modes(reader: &mut FileReader, section: &Section<'_>, rules: &mut SanitiseRules) {
     let kinds = SanitiseKind::ALL.into_iter().filter(|kind| is_key(*kind));
     let mut keys: Vec<&str> = kinds.clone().map(SanitiseKind::name).collect();
-    keys.extend(["scan_bytes_max", "when_longer", "arguments"]);
+    keys.extend(["scan_bytes_max", "when_longer", "scan_time_max_ms", "when_slower", "arguments"]);
     reader.only(section, &keys);
     for kind in kinds {
         if let Some(text) = reader.text(section, kind.name()) {
@@ -72,18 +77,28 @@ fn read_modes(reader: &mut FileReader, section: &Section<'_>, rules: &mut Saniti
             );
         }
     }
-    match reader.text(section, "when_longer") {
-        None | Some("refuse") => {}
-        Some("pass") => rules.passes_long = true,
+    rules.passes_long = passes(reader, section, "when_longer");
+    rules.passes_slow = passes(reader, section, "when_slower");
+    if let Some(max) = reader.count(section, "scan_time_max_ms", SCAN_TIME_MAX_MS) {
+        rules.scan_time_max = Duration::from_millis(max.into());
+    }
+}
+
+/// Whether a message that reaches a limit is passed on unchanged.
+fn passes(reader: &mut FileReader, section: &Section<'_>, key: &str) -> bool {
+    match reader.text(section, key) {
+        None | Some("refuse") => false,
+        Some("pass") => true,
         Some(_) => {
-            let line = section.line_of(reader, "when_longer");
-            reader.fault(line, "when_longer must be \"refuse\" or \"pass\"");
+            let line = section.line_of(reader, key);
+            reader.fault(line, format!("{key} must be \"refuse\" or \"pass\""));
+            false
         }
     }
 }
 
 fn is_key(kind: SanitiseKind) -> bool {
-    !matches!(kind, SanitiseKind::Patterns | SanitiseKind::TooLong | SanitiseKind::OutputSchema)
+    !matches!(kind, SanitiseKind::Patterns | SanitiseKind::TooLong | SanitiseKind::TooSlow | SanitiseKind::OutputSchema)
 }
 
 /// The mode that removes matches of this kind; `None` if they can only be flagged.
@@ -91,9 +106,11 @@ fn change_word(kind: SanitiseKind) -> Option<&'static str> {
     match kind {
         SanitiseKind::Tags | SanitiseKind::ZeroWidth | SanitiseKind::Bidi | SanitiseKind::Ansi => Some("strip"),
         SanitiseKind::Secrets | SanitiseKind::Cards | SanitiseKind::Ibans | SanitiseKind::Emails => Some("redact"),
-        SanitiseKind::Patterns | SanitiseKind::Instructions | SanitiseKind::TooLong | SanitiseKind::OutputSchema => {
-            None
-        }
+        SanitiseKind::Patterns
+        | SanitiseKind::Instructions
+        | SanitiseKind::TooLong
+        | SanitiseKind::OutputSchema
+        | SanitiseKind::TooSlow => None,
     }
 }
 

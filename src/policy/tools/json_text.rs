@@ -8,6 +8,10 @@ use crate::wire::text_stop;
 
 /// The deepest nesting that is read.
 pub(super) const DEPTH_MAX: usize = 128;
+/// How deep objects and arrays are outlined: a batch, a message, its result, a list, an element, and a member of that.
+const OUTLINE_DEPTH: usize = 6;
+/// The most objects and arrays that are outlined. Others are read again.
+const OUTLINE_LEN_MAX: usize = 64 * 1024;
 
 /// The text cannot be read, or not in one way only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +23,25 @@ pub(super) struct Value<'a> {
     text: &'a [u8],
     start: usize,
     end: usize,
+    outline: Outline<'a>,
+}
+
+/// Where an object or array begins and ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    start: u32,
+    end: u32,
+}
+
+/// The spans of a text from some place on, by their starts. It may lack any of them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Outline<'a>(&'a [Span]);
+
+/// Notes the spans of the objects and arrays of a text while they are read.
+trait SpanNotes {
+    /// An object or array begins. Returns what [`close`](SpanNotes::close) is given at its end.
+    fn open(&mut self, depth: usize, start: usize) -> Option<usize>;
+    fn close(&mut self, place: usize, end: usize);
 }
 
 /// A member of an object, or an element of an array.
@@ -37,10 +60,21 @@ pub(super) type Member<'a> = Result<Option<Part<'a>>, Unreadable>;
 impl<'a> Value<'a> {
     /// The one value of a text.
     pub(super) fn of(text: &'a [u8]) -> Result<Value<'a>, Unreadable> {
+        Value::read(text, &mut ())
+    }
+
+    /// The same, with the spans of its upper objects and arrays in `spans`, so that none of them is read again to find its end.
+    pub(super) fn outlined(text: &'a [u8], spans: &'a mut Vec<Span>) -> Result<Value<'a>, Unreadable> {
+        spans.clear();
+        let value = Value::read(text, spans)?;
+        Ok(Value { outline: Outline(spans), ..value })
+    }
+
+    fn read(text: &'a [u8], notes: &mut impl SpanNotes) -> Result<Value<'a>, Unreadable> {
         std::str::from_utf8(text).map_err(|_| Unreadable)?;
-        let mut cursor = Cursor { text, at: 0 };
+        let mut cursor = Cursor { text, at: 0, outline: Outline::default() };
         cursor.space();
-        let value = cursor.value(0)?;
+        let value = cursor.noted_value(0, notes)?;
         cursor.space();
         if cursor.at == text.len() { Ok(value) } else { Err(Unreadable) }
     }
@@ -74,7 +108,8 @@ impl<'a> Value<'a> {
     pub(super) fn parts(&self) -> Parts<'a> {
         let is_object = self.is_object();
         let is_open = is_object || self.is_array();
-        Parts { cursor: Cursor { text: self.text, at: self.start + 1 }, is_object, is_open, is_first: true }
+        let cursor = Cursor { text: self.text, at: self.start + 1, outline: self.outline };
+        Parts { cursor, is_object, is_open, is_first: true }
     }
 
     /// The member with this name.
@@ -109,6 +144,38 @@ impl<'a> Value<'a> {
             };
         }
         Ok(found)
+    }
+}
+
+impl Outline<'_> {
+    /// The end of the object or array that begins here, if it is known. Later places only can be asked about after this.
+    fn end_of(&mut self, start: usize) -> Option<usize> {
+        let behind = self.0.iter().take_while(|span| (span.start as usize) < start).count();
+        self.0 = &self.0[behind..];
+        let first = self.0.first().filter(|span| span.start as usize == start)?;
+        Some(first.end as usize)
+    }
+}
+
+/// Nothing is noted.
+impl SpanNotes for () {
+    fn open(&mut self, _: usize, _: usize) -> Option<usize> {
+        None
+    }
+
+    fn close(&mut self, _: usize, _: usize) {}
+}
+
+impl SpanNotes for Vec<Span> {
+    fn open(&mut self, depth: usize, start: usize) -> Option<usize> {
+        let start = u32::try_from(start).ok().filter(|_| depth < OUTLINE_DEPTH && self.len() < OUTLINE_LEN_MAX)?;
+        self.push(Span { start, end: u32::MAX });
+        Some(self.len() - 1)
+    }
+
+    fn close(&mut self, place: usize, end: usize) {
+        // A text beyond 4 GiB would not be read.
+        self[place].end = u32::try_from(end).unwrap_or(u32::MAX);
     }
 }
 
@@ -174,12 +241,13 @@ impl<'a> Iterator for Parts<'a> {
 pub(super) struct Cursor<'a> {
     text: &'a [u8],
     at: usize,
+    outline: Outline<'a>,
 }
 
 impl<'a> Cursor<'a> {
     /// The start of a value.
     pub(super) fn of(value: &Value<'a>) -> Cursor<'a> {
-        Cursor { text: value.text, at: value.start }
+        Cursor { text: value.text, at: value.start, outline: value.outline }
     }
 
     pub(super) fn peek(&self) -> Option<u8> {
@@ -201,10 +269,27 @@ impl<'a> Cursor<'a> {
     }
 
     pub(super) fn value(&mut self, depth: usize) -> Result<Value<'a>, Unreadable> {
+        if matches!(self.peek(), Some(b'{' | b'['))
+            && let Some(end) = self.outline.end_of(self.at)
+        {
+            let value = Value { text: self.text, start: self.at, end, outline: self.outline };
+            self.at = end;
+            return Ok(value);
+        }
+        self.noted_value(depth, &mut ())
+    }
+
+    fn noted_value(&mut self, depth: usize, notes: &mut impl SpanNotes) -> Result<Value<'a>, Unreadable> {
         let start = self.at;
         match self.peek() {
             Some(b'"') => return self.text_value(),
-            Some(open @ (b'{' | b'[')) => self.container(open == b'{', depth)?,
+            Some(open @ (b'{' | b'[')) => {
+                let place = notes.open(depth, start);
+                self.container(open == b'{', depth, notes)?;
+                if let Some(place) = place {
+                    notes.close(place, self.at);
+                }
+            }
             Some(b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => {
                 while matches!(self.peek(), Some(b'-' | b'+' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z')) {
                     self.at += 1;
@@ -212,10 +297,10 @@ impl<'a> Cursor<'a> {
             }
             _ => return Err(Unreadable),
         }
-        Ok(Value { text: self.text, start, end: self.at })
+        Ok(Value { text: self.text, start, end: self.at, outline: self.outline })
     }
 
-    fn container(&mut self, is_object: bool, depth: usize) -> Result<(), Unreadable> {
+    fn container(&mut self, is_object: bool, depth: usize, notes: &mut impl SpanNotes) -> Result<(), Unreadable> {
         if depth == DEPTH_MAX {
             return Err(Unreadable);
         }
@@ -234,7 +319,7 @@ impl<'a> Cursor<'a> {
                 self.take(b':')?;
                 self.space();
             }
-            self.value(depth + 1)?;
+            self.noted_value(depth + 1, notes)?;
             self.space();
             match self.peek() {
                 Some(b',') => self.at += 1,
@@ -255,11 +340,77 @@ impl<'a> Cursor<'a> {
             match self.text[self.at] {
                 b'"' => {
                     self.at += 1;
-                    return Ok(Value { text: self.text, start, end: self.at });
+                    return Ok(Value { text: self.text, start, end: self.at, outline: self.outline });
                 }
                 b'\\' if self.at + 1 < self.text.len() => self.at += 2,
                 _ => return Err(Unreadable),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Rng;
+
+    /// All values within one, by their text.
+    fn all<'a>(value: &Value<'a>, seen: &mut Vec<(Cow<'a, str>, &'a [u8])>) -> Result<(), Unreadable> {
+        for part in value.parts() {
+            let part = part?;
+            seen.push((part.name.clone(), part.value.bytes()));
+            all(&part.value, seen)?;
+        }
+        Ok(())
+    }
+
+    /// Any value, and sometimes something that is none.
+    fn any(rng: &mut Rng, depth: usize) -> String {
+        let space = ["", "", " ", "\n\t"][rng.below(4) as usize];
+        let count = rng.below(4);
+        match rng.below(if depth == 0 { 3 } else { 7 }) {
+            0 => ["1", "null", "-1.5e3", "true"][count as usize].to_owned(),
+            1 | 2 => ["\"a\"", "\"}]\"", "\"\\\"{\"", "\"\""][count as usize].to_owned(),
+            3 | 4 => {
+                let parts: Vec<String> = (0..count).map(|_| format!("{space}{}{space}", any(rng, depth - 1))).collect();
+                format!("[{}{space}]", parts.join(","))
+            }
+            _ => {
+                let part = |nth| format!("{space}\"{{{nth}\"{space}:{space}{}{space}", any(rng, depth - 1));
+                let parts: Vec<String> = (0..count).map(part).collect();
+                let last = if rng.chance(0.01) { "," } else { "" };
+                format!("{{{}{last}}}", parts.join(","))
+            }
+        }
+    }
+
+    #[test]
+    fn an_outline_changes_nothing_of_what_is_read() {
+        let (mut rng, mut spans, mut read) = (Rng::new(12), Vec::new(), 0);
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let list = format!("[{}]", ["{\"name\":\"a\",\"s\":{\"x\":[1,{}]}}"; 40].join(" , "));
+        let fixed = [nested(5), nested(6), nested(7), nested(DEPTH_MAX), nested(DEPTH_MAX + 1), list];
+        let random: Vec<String> = (0..3_000).map(|_| any(&mut rng, 9)).collect();
+        for text in fixed.into_iter().chain(random) {
+            let plain = Value::of(text.as_bytes());
+            let outlined = Value::outlined(text.as_bytes(), &mut spans);
+            assert_eq!(plain.is_ok(), outlined.is_ok(), "{text}");
+            let (Ok(plain), Ok(outlined)) = (plain, outlined) else { continue };
+            let (mut one, mut other) = (Vec::new(), Vec::new());
+            assert_eq!((all(&plain, &mut one), plain.bytes()), (all(&outlined, &mut other), outlined.bytes()));
+            assert_eq!(one, other, "{text}");
+            read += usize::from(one.len() > 3);
+        }
+        assert!(read > 300, "{read}");
+    }
+
+    #[test]
+    fn a_text_of_many_containers_has_a_short_outline() {
+        let text = format!("[{}{{}}]", "[],".repeat(2 * OUTLINE_LEN_MAX));
+        let mut spans = Vec::new();
+        let value = Value::outlined(text.as_bytes(), &mut spans).unwrap();
+        assert_eq!(value.parts().filter(|part| part.as_ref().is_ok_and(|part| part.value.is_object())).count(), 1);
+        assert_eq!(value.parts().count(), 2 * OUTLINE_LEN_MAX + 1);
+        assert_eq!(spans.len(), OUTLINE_LEN_MAX);
     }
 }

@@ -70,7 +70,8 @@ impl ListFilter {
     ///
     /// If it cannot be read, or may be read in different ways.
     pub fn apply(&self, answer: &[u8]) -> Result<Option<Vec<u8>>, UnreadableList> {
-        let whole = Value::of(answer)?;
+        let mut spans = Vec::new();
+        let whole = Value::outlined(answer, &mut spans)?;
         let mut changes = Changes::default();
         if whole.is_array() {
             for message in whole.parts() {

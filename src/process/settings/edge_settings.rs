@@ -10,12 +10,14 @@ use super::{allowed_origins, own_origin, unless_zero};
 use crate::base::{
     BreakerOverrides, BreakerTerms, ConcurrencyOverrides, ConcurrencyTerms, DeadlineOverrides, DeadlineTerms, SharedMap,
 };
-use crate::config::{Bytes, CallerTerms, ConfigError, ConfigErrors, EdgeConfig, Hedge, HostConfig, HttpUrl, Origin};
+use crate::config::{
+    Bytes, CallerTerms, ConfigError, ConfigErrors, EdgeConfig, Hedge, HostConfig, HttpUrl, Origin, TunnelConfig,
+};
 use crate::edge::{AgentRoutes, Certifier, CertifyRequest, EdgeSettings, EdgeTables, PlainHttp, Seals, TunnelEntry};
 use crate::engine::MailSender;
 use crate::exchange::OriginRules;
 use crate::latency::{LatencySettings, SlowCallSettings, TaskSettings};
-use crate::policy::{Admission, ToolPolicy};
+use crate::policy::{Admission, PinMode, ToolPolicy};
 use crate::process::settings::policies::{PolicyReader, PolicySource};
 use crate::route::{HostPattern, PublicUrl, Route, RouteEntry, RouteFault, RouteName, RouteOverrides, RouteTable};
 use crate::tls::{
@@ -191,8 +193,12 @@ pub(crate) fn edge_tables(
         }
         let place = format!("tunnel[{index}].hosts");
         for host in &tunnel.hosts {
-            let (tunnel, traffic, own) = (tunnel.id.clone(), tunnel.traffic, tables.overrides_in(host, &tunnel.id));
-            let target = Route { name: name(host), tunnel, traffic, own };
+            let mut own = tables.overrides_in(host, &tunnel.id);
+            if own.policy.is_none() {
+                own.policy = PolicyFiles::of_tunnel(tunnel, index).read(host, PinMode::Off, policies, &mut faults);
+                own.policy.iter().for_each(|policy| policy.be_of(tunnel.id.as_str()));
+            }
+            let target = Route { name: name(host), tunnel: tunnel.id.clone(), traffic: tunnel.traffic, own };
             if target.is_beyond_policy() {
                 faults.push(ConfigError::new(Origin::Default, place.clone(), format!("{host} {BEYOND_POLICY}")));
             }
@@ -213,7 +219,7 @@ fn route_faults(found: Vec<RouteFault>) -> impl Iterator<Item = ConfigError> {
 
 /// The fault of a host whose policy or caller rules cannot be applied.
 const BEYOND_POLICY: &str = "has a policy, pin or auth at the edge, which cannot read passthrough traffic: set them in the \
-                             [[route]] of its connector, and not in the [[host]] of the edge that it falls under";
+                             [[route]] of its connector, and not in the [[host]] or [[tunnel]] of the edge that it falls under";
 
 /// The settings of single hosts and of their tools.
 fn host_settings(
@@ -236,7 +242,7 @@ fn host_settings(
             tools: tools_of(&config.tools, &host.host),
             public: host.public_url.as_ref().map(HttpUrl::as_str).and_then(PublicUrl::of),
             auth: policies.callers.read(&CallerTerms::of_host(host, index), faults),
-            policy: policy_of(host, index, policies, faults),
+            policy: policy_of(host, index, config, policies, faults),
             hedge: host.hedge == Hedge::ReadOnly,
         };
         entries.push((&host.host, format!("host[{index}].host"), own));
@@ -259,29 +265,62 @@ fn host_settings(
     entries.into_iter().map(entry).collect()
 }
 
-/// The policy of a host, if it has one.
+/// The policy of a host with a table, if it has one. One of the table goes before one of its tunnel.
 fn policy_of(
     host: &HostConfig,
     index: usize,
+    config: &EdgeConfig,
     policies: &mut PolicyReader,
     faults: &mut Vec<ConfigError>,
 ) -> Option<Arc<ToolPolicy>> {
-    let key = format!("host[{index}]");
-    let source = PolicySource {
-        host: &host.host,
-        file: host.policy_file.as_deref(),
+    let own = PolicyFiles {
+        lists: host.policy_file.as_deref(),
         cedar: host.cedar_file.as_deref(),
-        key: key.clone(),
-        pin: host.pin,
-        // The edge knows its connectors, and not what is behind them.
-        server: "",
+        key: format!("host[{index}]"),
     };
-    let policy = policies.read(source, faults)?;
-    if policy.uses_annotations() && matches!(host.host, HostPattern::Wildcard(_)) {
-        let why = "its rules depend on annotations of tools, which differ from server to server: write a [[host]] for each host";
-        faults.push(ConfigError::new(Origin::Default, format!("{key}.policy_file"), why));
+    let of_tunnel = || {
+        let at = config.tunnels.iter().position(|tunnel| tunnel.hosts.contains(&host.host))?;
+        Some(PolicyFiles::of_tunnel(&config.tunnels[at], at))
+    };
+    let files = if own.is_empty() { of_tunnel().filter(|files| !files.is_empty()).unwrap_or(own) } else { own };
+    files.read(&host.host, host.pin, policies, faults)
+}
+
+/// The files of a policy, and the table that names them.
+struct PolicyFiles<'a> {
+    lists: Option<&'a Path>,
+    cedar: Option<&'a Path>,
+    key: String,
+}
+
+impl<'a> PolicyFiles<'a> {
+    fn of_tunnel(tunnel: &'a TunnelConfig, index: usize) -> PolicyFiles<'a> {
+        let (lists, cedar) = (tunnel.policy_file.as_deref(), tunnel.cedar_file.as_deref());
+        PolicyFiles { lists, cedar, key: format!("tunnel[{index}]") }
     }
-    Some(policy)
+
+    fn is_empty(&self) -> bool {
+        self.lists.is_none() && self.cedar.is_none()
+    }
+
+    /// The policy of a host by these files; none if there are none, and its tools are not looked at.
+    fn read(
+        self,
+        host: &HostPattern,
+        pin: PinMode,
+        policies: &mut PolicyReader,
+        faults: &mut Vec<ConfigError>,
+    ) -> Option<Arc<ToolPolicy>> {
+        let PolicyFiles { lists, cedar, key } = self;
+        // The edge knows its connectors, and not what is behind them.
+        let source = PolicySource { host, file: lists, cedar, key: key.clone(), pin, server: "" };
+        let policy = policies.read(source, faults)?;
+        if policy.uses_annotations() && matches!(host, HostPattern::Wildcard(_)) {
+            let why = "its rules depend on annotations of tools, which differ from server to server: write a [[host]] for each host";
+            faults.push(ConfigError::new(Origin::Default, format!("{key}.policy_file"), why));
+        }
+        Some(policy)
+    }
 }
 
 /// The TLS configuration for connectors: the edge's certificate, and the authority that signs theirs, if there is one.

@@ -352,6 +352,41 @@ progress_max_ms = "1h"
     }
 
     #[test]
+    fn a_tunnel_has_a_policy_for_its_hosts_unless_they_have_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, tool: &str| {
+            std::fs::write(dir.path().join(name), format!("[[rule]]\neffect = 'deny'\ntools = ['{tool}']\n")).unwrap();
+        };
+        write("of-tunnel.toml", "a");
+        write("of-host.toml", "b");
+        let tables = |traffic: &str| {
+            let text = format!(
+                "[edge]\nconnectors_cert_file = 'e.crt'\nconnectors_key_file = 'e.key'\ndata_dir = '.'\n\
+                 [[host]]\nhost = 'own.test'\npolicy_file = 'of-host.toml'\n[[host]]\nhost = 'pinned.test'\npin = 'warn'\n\
+                 [[host]]\nhost = '*.t.test'\npolicy_file = 'of-host.toml'\n\
+                 [[tunnel]]\nid = 'tnl_a'\nsecret = 'an-example-secret-0123'\npolicy_file = 'of-tunnel.toml'\ntraffic = '{traffic}'\n\
+                 hosts = ['plain.test', 'own.test', 'pinned.test', 'x.t.test', '*.u.test']\n\
+                 [[tunnel]]\nid = 'tnl_b'\nsecret = 'an-example-secret-0123'\nhosts = ['other.test']\n"
+            );
+            let edge = config(dir.path(), &text).edge.unwrap();
+            edge_tables(&edge, Admission::default(), &mut PolicyReader::default(), RouteName::of_host)
+        };
+        let tables_of = tables("plain").unwrap_or_else(|faults| panic!("{faults}"));
+        let denied = |host: &str| -> Vec<&str> {
+            let route = tables_of.routes.lookup(&host.parse().unwrap()).unwrap();
+            let Some(policy) = &route.own.policy else { return vec![] };
+            let is_denied = |tool: &&str| {
+                !policy.decide(crate::policy::RoleSet::default(), &crate::policy::Asked::tool(tool)).is_allowed()
+            };
+            ["a", "b"].into_iter().filter(is_denied).collect()
+        };
+        let hosts = ["plain.test", "own.test", "pinned.test", "x.t.test", "y.u.test", "other.test"];
+        assert_eq!(hosts.map(denied), [vec!["a"], vec!["b"], vec!["a"], vec!["b"], vec!["a"], vec![]]);
+        let faults = tables("passthrough").err().unwrap().to_string();
+        assert!(faults.contains("plain.test has a policy"), "{faults}");
+    }
+
+    #[test]
     fn the_files_that_are_watched_are_those_that_settings_name() {
         let files: Vec<PathBuf> = watched_files(&config(Path::new("/etc/adit"), TEXT)).into_iter().collect();
         assert_eq!(files, ["/etc/adit/ca.pem", "/etc/adit/edge.crt", "/etc/adit/edge.key"].map(PathBuf::from));

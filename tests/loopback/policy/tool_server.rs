@@ -14,6 +14,11 @@ pub(crate) type Got = Arc<Mutex<Vec<String>>>;
 
 /// A server with four tools that answers with JSON, or with events where the path is `/events`.
 pub(crate) fn serve(got: &Got) -> SocketAddr {
+    serve_tools(got, ["get_a", "put", "drop", "step_up"])
+}
+
+/// The same with other tools.
+pub(crate) fn serve_tools<const N: usize>(got: &Got, names: [&'static str; N]) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     let got = Arc::clone(got);
@@ -25,17 +30,18 @@ pub(crate) fn serve(got: &Got) -> SocketAddr {
                     let request = read_message(&mut socket);
                     let Some((head, body)) = request.split_once("\r\n\r\n") else { return };
                     got.lock().unwrap().push(request.clone());
-                    let tools =
-                        ["get_a", "put", "drop", "step_up"].map(|name| json!({"name": name, "inputSchema": {}}));
+                    let tools = names.map(|name| json!({"name": name, "inputSchema": {}}));
                     let asked: Value = serde_json::from_str(body).unwrap_or_default();
                     let result = match asked["method"].as_str() {
-                        Some("tools/list") => json!({"tools": tools, "nextCursor": "n", "cacheScope": "public"}),
+                        Some("tools/list") => {
+                            json!({"tools": tools.as_slice(), "nextCursor": "n", "cacheScope": "public"})
+                        }
                         _ => json!({"content": []}),
                     };
                     let answer = json!({"jsonrpc": "2.0", "id": asked["id"], "result": result}).to_string();
                     let answer = if head.starts_with("POST /events") || head.starts_with("GET ") {
                         let answer = if head.starts_with("GET ") {
-                            json!({"jsonrpc": "2.0", "id": 9, "result": {"tools": tools}}).to_string()
+                            json!({"jsonrpc": "2.0", "id": 9, "result": {"tools": tools.as_slice()}}).to_string()
                         } else {
                             answer
                         };

@@ -29,11 +29,13 @@ pub enum SanitiseKind {
     TooLong,
     /// Structured results that no longer fit the schema of their tool.
     OutputSchema,
+    /// Messages whose texts take more time than they may.
+    TooSlow,
 }
 
 impl SanitiseKind {
     /// All kinds, in the order of reports.
-    pub const ALL: [SanitiseKind; 12] = [
+    pub const ALL: [SanitiseKind; 13] = [
         SanitiseKind::Tags,
         SanitiseKind::ZeroWidth,
         SanitiseKind::Bidi,
@@ -46,6 +48,7 @@ impl SanitiseKind {
         SanitiseKind::Instructions,
         SanitiseKind::TooLong,
         SanitiseKind::OutputSchema,
+        SanitiseKind::TooSlow,
     ];
 
     /// The key of the policy file that enables the kind.
@@ -64,6 +67,7 @@ impl SanitiseKind {
             SanitiseKind::Instructions => "instructions",
             SanitiseKind::TooLong => "too_long",
             SanitiseKind::OutputSchema => "output_schema",
+            SanitiseKind::TooSlow => "too_slow",
         }
     }
 

@@ -6,7 +6,29 @@ use crate::policy::tools::json_text::{Unreadable, Value};
 use crate::policy::tools::list_filter::LIST_LEN_MAX;
 use crate::policy::tools::sanitise::found::{SanitiseFound, SanitiseKind};
 use crate::policy::tools::sanitise::rules::{SanitiseMode, SanitiseRules, TextPlace};
+use crate::policy::tools::sanitise::scan_timer::{OutOfTime, ScanTimer};
 use crate::policy::tools::sanitise::secrets::NAME_LEN_MAX;
+
+/// Why the texts of a message were not all looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unscanned {
+    /// It cannot be parsed, or would become too long.
+    Unreadable,
+    /// The time was up.
+    OutOfTime,
+}
+
+impl From<Unreadable> for Unscanned {
+    fn from(Unreadable: Unreadable) -> Unscanned {
+        Unscanned::Unreadable
+    }
+}
+
+impl From<OutOfTime> for Unscanned {
+    fn from(OutOfTime: OutOfTime) -> Unscanned {
+        Unscanned::OutOfTime
+    }
+}
 
 /// The role of the strings in an object or array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,21 +86,33 @@ impl SanitiseRules {
     ///
     /// # Errors
     ///
-    /// If the message cannot be parsed, is longer than the rules allow, or would become too long.
+    /// If the message cannot be parsed, is longer than the rules allow, takes more time, or would become too long.
     pub(in crate::policy::tools) fn apply(
         &self,
         text: &[u8],
         found: &mut SanitiseFound,
+        timer: &mut ScanTimer<'_>,
     ) -> Result<Option<Vec<u8>>, Unreadable> {
         if text.len() > self.scan_bytes_max {
             found.add(SanitiseKind::TooLong, !self.passes_long);
             return if self.passes_long { Ok(None) } else { Err(Unreadable) };
         }
         Value::of(text)?;
-        let (open, out, root) = (Vec::new(), Vec::new(), Area::Message);
-        let mut walk = Walk { rules: self, found, text, root, open, out, copied: 0 };
-        walk.run()?;
+        let (open, out, root, before) = (Vec::new(), Vec::new(), Area::Message, *found);
+        let is_used_up = timer.is_used_up();
+        let mut walk = Walk { rules: self, found, timer, text, root, open, out, copied: 0 };
+        let walked = if is_used_up { Err(Unscanned::OutOfTime) } else { walk.run() };
         let Walk { mut out, copied, .. } = walk;
+        match walked {
+            Ok(()) => {}
+            Err(Unscanned::Unreadable) => return Err(Unreadable),
+            Err(Unscanned::OutOfTime) => {
+                // Nothing of it was changed.
+                *found = before;
+                found.add(SanitiseKind::TooSlow, !self.passes_slow);
+                return if self.passes_slow { Ok(None) } else { Err(Unreadable) };
+            }
+        }
         if copied == 0 {
             return Ok(None);
         }
@@ -98,7 +132,9 @@ impl SanitiseRules {
         let Some(params) = Value::of(message)?.member("params")? else { return Ok(found) };
         let Some(arguments) = params.value.member("arguments")? else { return Ok(found) };
         let (text, open, out, root) = (arguments.value.bytes(), Vec::new(), Vec::new(), Area::Data);
-        Walk { rules: self, found: &mut found, text, root, open, out, copied: 0 }.run()?;
+        let timer = &mut ScanTimer::unlimited();
+        let walked = Walk { rules: self, found: &mut found, timer, text, root, open, out, copied: 0 }.run();
+        walked.map_err(|_| Unreadable)?;
         Ok(found)
     }
 }
@@ -113,8 +149,8 @@ pub fn redacted_arguments(arguments: &str) -> Option<String> {
     }
     Value::of(arguments.as_bytes()).ok()?;
     let (mut found, text, root) = (SanitiseFound::default(), arguments.as_bytes(), Area::Data);
-    let (open, out) = (Vec::new(), Vec::new());
-    let mut walk = Walk { rules: &rules, found: &mut found, text, root, open, out, copied: 0 };
+    let (open, out, timer) = (Vec::new(), Vec::new(), &mut ScanTimer::unlimited());
+    let mut walk = Walk { rules: &rules, found: &mut found, timer, text, root, open, out, copied: 0 };
     walk.run().ok()?;
     let Walk { mut out, copied, .. } = walk;
     out.extend_from_slice(&text[copied..]);
@@ -122,9 +158,10 @@ pub fn redacted_arguments(arguments: &str) -> Option<String> {
 }
 
 /// A single pass over valid JSON text.
-struct Walk<'a, 'f> {
+struct Walk<'a, 'f, 'c> {
     rules: &'a SanitiseRules,
     found: &'f mut SanitiseFound,
+    timer: &'f mut ScanTimer<'c>,
     text: &'a [u8],
     /// The role of the text's root, unless it is a batch.
     root: Area,
@@ -134,8 +171,8 @@ struct Walk<'a, 'f> {
     copied: usize,
 }
 
-impl<'a> Walk<'a, '_> {
-    fn run(&mut self) -> Result<(), Unreadable> {
+impl<'a> Walk<'a, '_, '_> {
+    fn run(&mut self) -> Result<(), Unscanned> {
         let (mut at, mut is_name) = (0, false);
         while let Some(byte) = self.text.get(at) {
             match byte {
@@ -158,7 +195,7 @@ impl<'a> Walk<'a, '_> {
                     let end = at + string_len(&self.text[at..]);
                     let value = decoded(&self.text[at..end]);
                     if std::mem::take(&mut is_name) {
-                        self.name(value);
+                        self.name(value)?;
                     } else {
                         self.string(&value, at..end)?;
                     }
@@ -194,17 +231,19 @@ impl<'a> Walk<'a, '_> {
         Open { is_object, area, name }
     }
 
-    fn name(&mut self, name: Cow<'a, str>) {
-        let Some(open) = self.open.last_mut() else { return };
+    fn name(&mut self, name: Cow<'a, str>) -> Result<(), OutOfTime> {
+        let Some(open) = self.open.last_mut() else { return Ok(()) };
         if open.area == Area::Data {
             // Findings in names are only flagged: readers identify a value by its name.
-            let _ = self.rules.clean(&name, TextPlace { name: "", may_change: false }, self.found);
+            let place = TextPlace { name: "", may_change: false };
+            self.rules.clean(&name, place, self.found, self.timer)?;
         }
         // Each nested array keeps a copy.
         open.name = if name.len() > NAME_LEN_MAX { Cow::Borrowed("") } else { name };
+        Ok(())
     }
 
-    fn string(&mut self, value: &str, range: std::ops::Range<usize>) -> Result<(), Unreadable> {
+    fn string(&mut self, value: &str, range: std::ops::Range<usize>) -> Result<(), Unscanned> {
         let Some(open) = self.open.last() else { return Ok(()) };
         let name = &*open.name;
         let may_change = match open.area {
@@ -215,13 +254,11 @@ impl<'a> Walk<'a, '_> {
             Area::Described | Area::Content => !IDENTIFIERS.contains(&name),
         };
         let place = TextPlace { name, may_change };
-        match self.rules.clean(value, place, self.found) {
-            Some(cleaned) => {
-                let with = serde_json::to_string(&cleaned).map_err(|_| Unreadable)?;
-                self.replace(range, with.as_bytes())
-            }
-            None => Ok(()),
+        if let Some(cleaned) = self.rules.clean(value, place, self.found, self.timer)? {
+            let with = serde_json::to_string(&cleaned).map_err(|_| Unreadable)?;
+            self.replace(range, with.as_bytes())?;
         }
+        Ok(())
     }
 
     fn number(&mut self, range: std::ops::Range<usize>) -> Result<(), Unreadable> {

@@ -5,11 +5,15 @@ mod invisible;
 mod message;
 mod numbers;
 mod rules;
+mod scan_timer;
 mod secrets;
 
 pub use found::{SanitiseFound, SanitiseKind};
 pub use message::redacted_arguments;
-pub(super) use rules::{OwnPattern, SanitiseMode, SanitiseRules};
+pub(super) use rules::{MATCH_LEN_MAX, OwnPattern, SanitiseMode, SanitiseRules};
+pub(super) use scan_timer::ScanTime;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod time_tests;

@@ -1,11 +1,16 @@
 //! The sanitising rules of a policy, applied to single texts.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use regex::Regex;
 
 use crate::policy::tools::sanitise::found::{SanitiseFound, SanitiseKind};
+use crate::policy::tools::sanitise::scan_timer::{CHECK_LEN, OutOfTime, ScanTimer};
 use crate::policy::tools::sanitise::{invisible, numbers, secrets};
+
+/// The longest match of a pattern of the policy, in bytes.
+pub(in crate::policy::tools) const MATCH_LEN_MAX: usize = 1_024;
 
 /// How findings of a kind are handled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +42,10 @@ pub(in crate::policy::tools) struct SanitiseRules {
     pub(in crate::policy::tools) scan_bytes_max: usize,
     /// Whether a longer message is passed on unscanned.
     pub(in crate::policy::tools) passes_long: bool,
+    /// How long the texts of one call may take.
+    pub(in crate::policy::tools) scan_time_max: Duration,
+    /// Whether a message whose texts take longer is passed on unchanged.
+    pub(in crate::policy::tools) passes_slow: bool,
     /// How findings in the arguments of calls are handled. `Change` denies a call that contains what would be removed from an answer.
     pub(in crate::policy::tools) arguments: SanitiseMode,
 }
@@ -96,7 +105,18 @@ impl SanitiseRules {
     }
 
     /// Sanitises a text; `None` if nothing changes. Counts the findings.
-    pub(super) fn clean(&self, text: &str, place: TextPlace<'_>, found: &mut SanitiseFound) -> Option<String> {
+    ///
+    /// # Errors
+    ///
+    /// If the time is up.
+    pub(super) fn clean(
+        &self,
+        text: &str,
+        place: TextPlace<'_>,
+        found: &mut SanitiseFound,
+        timer: &mut ScanTimer<'_>,
+    ) -> Result<Option<String>, OutOfTime> {
+        timer.spend(text.len())?;
         let stripped = invisible::strip(text, |kind| {
             let mode = self.mode(kind);
             let changes = place.may_change && mode == SanitiseMode::Change;
@@ -107,21 +127,28 @@ impl SanitiseRules {
         });
         // Invisible characters must not hide a key.
         let read = stripped.as_deref().unwrap_or(text);
-        let redacted = self.redact(read, place, found);
+        let redacted = self.redact(read, place, found, timer)?;
         if self.mode(SanitiseKind::Instructions) != SanitiseMode::Off && instructs(read) {
             found.add(SanitiseKind::Instructions, false);
         }
-        redacted.or(stripped)
+        Ok(redacted.or(stripped))
     }
 
-    fn redact(&self, text: &str, place: TextPlace<'_>, found: &mut SanitiseFound) -> Option<String> {
+    fn redact(
+        &self,
+        text: &str,
+        place: TextPlace<'_>,
+        found: &mut SanitiseFound,
+        timer: &mut ScanTimer<'_>,
+    ) -> Result<Option<String>, OutOfTime> {
         let mut cuts = Cuts { parts: Vec::new(), rest_from: text.len() };
         let bytes = text.as_bytes();
         let mut look = |kind: SanitiseKind, search: Search<'_>| {
             let mode = self.mode(kind);
             if mode == SanitiseMode::Off {
-                return;
+                return Ok(());
             }
+            timer.spend(text.len())?;
             search(&mut |range| {
                 let changes = place.may_change && mode == SanitiseMode::Change;
                 found.add(kind, changes);
@@ -129,24 +156,25 @@ impl SanitiseRules {
                     cuts.add(range, kind.placeholder());
                 }
             });
+            Ok(())
         };
         look(SanitiseKind::Secrets, &|found| match secrets::is_named_secret(place.name, text) {
             true => found(0..text.len()),
             false => secrets::secrets(bytes, found),
-        });
-        look(SanitiseKind::Cards, &|found| numbers::cards(bytes, found));
-        look(SanitiseKind::Ibans, &|found| numbers::ibans(bytes, found));
-        look(SanitiseKind::Emails, &|found| numbers::emails(bytes, found));
+        })?;
+        look(SanitiseKind::Cards, &|found| numbers::cards(bytes, found))?;
+        look(SanitiseKind::Ibans, &|found| numbers::ibans(bytes, found))?;
+        look(SanitiseKind::Emails, &|found| numbers::emails(bytes, found))?;
         for pattern in &self.patterns {
             let changes = place.may_change && pattern.changes;
-            for part in pattern.regex.find_iter(text) {
+            pattern.find_each(text, timer, |part| {
                 found.add(SanitiseKind::Patterns, changes);
                 if changes {
-                    cuts.add(part.range(), &pattern.placeholder);
+                    cuts.add(part, &pattern.placeholder);
                 }
-            }
+            })?;
         }
-        cuts.apply(text)
+        Ok(cuts.apply(text))
     }
 
     /// Whether a JSON number is a card number to be removed.
@@ -155,6 +183,31 @@ impl SanitiseRules {
         let Some(digits) = digits.get_mut(..number.len()) else { return false };
         digits.iter_mut().zip(number).for_each(|(digit, byte)| *digit = byte.wrapping_sub(b'0'));
         number.iter().all(u8::is_ascii_digit) && numbers::is_card(digits)
+    }
+}
+
+impl OwnPattern {
+    /// Calls `found` with each match in a text, from left to right. A long text is searched part by part, because the time that a
+    /// pattern takes for each byte depends on the pattern.
+    pub(super) fn find_each(
+        &self,
+        text: &str,
+        timer: &mut ScanTimer<'_>,
+        mut found: impl FnMut(Range<usize>),
+    ) -> Result<(), OutOfTime> {
+        let mut at = 0;
+        while at < text.len() {
+            let part_end = text.ceil_char_boundary(at + CHECK_LEN);
+            timer.spend(part_end - at)?;
+            // A match that begins in this part ends before this, and what it depends on behind it, too.
+            let seen = &text[..text.ceil_char_boundary(part_end + MATCH_LEN_MAX + 1)];
+            while let Some(part) = self.regex.find_at(seen, at).filter(|part| part.start() < part_end) {
+                found(part.range());
+                at = part.end();
+            }
+            at = at.max(part_end);
+        }
+        Ok(())
     }
 }
 
