@@ -56,5 +56,5 @@ pub use values::{
     AlgorithmName, AuditMode, AuditSync, Bridge, Bytes, CallerAuth, CallerName, ChildSharing, ChildStart,
     ClientCertificate, Driver, FolderPath, ForwardedIdentity, Hedge, IdentityHeaderName, LogFormat, LogLevels, MASK,
     Millis, OriginRule, OwnOrigin, Resend, SECRET_LEN_MAX, SECRET_LEN_MIN, SecretSource, SecretText, ServerPreset,
-    Spin, TokenText,
+    Spin, TokenText, Transport,
 };
