@@ -86,6 +86,10 @@ mod process;
 #[cfg(feature = "internals")]
 pub mod process;
 #[cfg(not(feature = "internals"))]
+mod quic;
+#[cfg(feature = "internals")]
+pub mod quic;
+#[cfg(not(feature = "internals"))]
 mod route;
 #[cfg(feature = "internals")]
 pub mod route;

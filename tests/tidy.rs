@@ -41,9 +41,10 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("tls", &["base", "engine", "private"]),
     ("dial", &["base", "wire", "engine"]),
     ("http2", &["base", "wire", "engine"]),
+    ("quic", &["base", "wire", "engine", "tls"]),
     // Floor 3.
     ("exchange", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls"]),
-    ("link", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls"]),
+    ("link", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls", "quic"]),
     ("serve", &["base", "audit", "wire", "route", "latency", "policy", "identity", "engine", "http2", "exchange"]),
     ("stdio", &["base", "wire", "policy", "engine", "exchange"]),
     (
@@ -55,14 +56,14 @@ const FLOORS: &[(&str, &[&str])] = &[
         "connector",
         &[
             "base", "wire", "route", "latency", "policy", "identity", "bridge", "engine", "private", "tls", "dial",
-            "http2", "exchange", "link", "serve", "stdio", "upstream",
+            "http2", "quic", "exchange", "link", "serve", "stdio", "upstream",
         ],
     ),
     (
         "edge",
         &[
-            "base", "wire", "route", "latency", "policy", "identity", "engine", "private", "tls", "exchange", "link",
-            "serve", "upstream",
+            "base", "wire", "route", "latency", "policy", "identity", "engine", "private", "tls", "quic", "exchange",
+            "link", "serve", "upstream",
         ],
     ),
     (

@@ -57,5 +57,5 @@ pub use values::{
     AlgorithmName, AuditMode, AuditSync, Bridge, Bytes, CallerAuth, CallerName, ChildSharing, ChildStart,
     ClientCertificate, Driver, FolderPath, ForwardedIdentity, Hedge, IdentityHeaderName, LogFormat, LogLevels, MASK,
     Millis, OriginRule, OwnOrigin, Ratio, Resend, SECRET_LEN_MAX, SECRET_LEN_MIN, SecretSource, SecretText,
-    ServerPreset, Spin, TokenText,
+    ServerPreset, Spin, TokenText, Transport,
 };

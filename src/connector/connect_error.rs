@@ -6,6 +6,7 @@ use crate::base::TunnelId;
 use crate::dial::{ProxyError, ResolveError};
 use crate::engine::StreamError;
 use crate::link::LinkError;
+use crate::quic::QuicError;
 use crate::tls::{CertError, HandshakeError, TlsError};
 use crate::wire::RegistrationRefusal;
 use crate::wire::enrol::EnrolFault;
@@ -42,6 +43,11 @@ pub(super) enum ConnectError {
         .limit.as_millis()
     )]
     TlsTimeout { address: String, limit: Duration },
+    #[error(
+        "the edge at {address} cannot be reached over QUIC ({cause}): check that it has `edge.quic = true` and that no firewall drops \
+         UDP to this port, or set `connect.transport` to \"auto\" or \"tcp\""
+    )]
+    Quic { address: String, cause: QuicError },
     #[error(
         "the peer does not speak the protocol of connectors: dial the edge's port for connectors (connectors_listen, 7844 by \
          default), not the one for agents"

@@ -7,6 +7,7 @@ use crate::connector::cancel::Cancellations;
 use crate::connector::edge_signals::EdgeSignals;
 use crate::connector::figures::CallFigures;
 use crate::connector::link_table::LinkTable;
+use crate::connector::quic_sockets::QuicSockets;
 use crate::connector::retry::Retry;
 use crate::connector::shared::Connector;
 use crate::connector::upstreams::Upstreams;
@@ -33,6 +34,7 @@ pub(super) struct ConnectorCore {
     pub(super) connector: Arc<Connector>,
     pub(super) resolver: Resolver,
     pub(super) links: LinkTable,
+    pub(super) quic: QuicSockets,
     pub(super) edges: EdgeSignals,
     pub(super) retry: Retry,
     pub(super) upstreams: Upstreams,
@@ -58,6 +60,7 @@ impl ConnectorCore {
         let http2_windows = Budget::new(core.pool().usage().bytes_max / HTTP2_WINDOWS_SHARE, 0);
         ConnectorCore {
             links: LinkTable::new(&core, &connector),
+            quic: QuicSockets::default(),
             edges: EdgeSignals::new(&core, &connector),
             retry: Retry::new(core.id(), &connector),
             upstreams: Upstreams::new(&core, &connector, resolver.clone(), &http2_windows),

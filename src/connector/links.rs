@@ -10,7 +10,7 @@ use futures_lite::future;
 use crate::base::Clock;
 use crate::connector::connect_error::{ConnectError, OwnCertificate};
 use crate::connector::connector_core::ConnectorCore;
-use crate::connector::dial::dial;
+use crate::connector::dial_link::{LinkConnection, dial_link};
 use crate::connector::message::ConnectorEvent;
 use crate::connector::settings::EdgeAddress;
 use crate::connector::shared::Counters;
@@ -177,12 +177,16 @@ impl LinkSlot {
             link_index: self.index,
         };
         let config = settings.edge_tls.as_ref().and_then(|tls| tls.link(self.edge));
-        let connection = dial(core, self.edge, config).await?;
+        let connection = Rc::new(dial_link(core, self.edge, config).await?);
         let link = Link::connector(&core.core, core.links.next_id(), settings.link, hello)?;
         link.set_hosts(&core.connector.hosts());
-        let connection = Rc::new(connection);
         let (running, carrier) = (link.clone(), Rc::clone(&connection));
-        let run = core.core.spawn_held(async move { running.run(&*carrier, None).await });
+        let run = core.core.spawn_held(async move {
+            match &*carrier {
+                LinkConnection::Tcp(connection) => running.run(connection, None).await,
+                LinkConnection::Quic(connection) => running.run_quic(connection, false).await,
+            }
+        });
         match link.welcomed().await {
             Ok(welcome) => Ok(Up { carrier: Carrier::Link(link), run, edge_cores: welcome.cores }),
             Err(error) => {

@@ -11,6 +11,7 @@ mod checkout;
 mod connect_error;
 mod connector_core;
 mod dial;
+mod dial_link;
 mod edge_signals;
 mod edge_status;
 mod edge_tls;
@@ -24,6 +25,7 @@ mod link_table;
 mod links;
 mod message;
 mod places;
+mod quic_sockets;
 mod recording;
 mod report;
 mod retry;
@@ -46,5 +48,7 @@ pub use hosts::MissingHosts;
 pub use identity::{Addresses, RouteIdentity, UpstreamOrigin};
 pub use message::{ConnectorCommand, ConnectorEvent};
 pub use report::{ConnectorReport, LinkReport, LinkState, UpstreamReport};
-pub use settings::{ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress, LINKS_MAX, Sealing};
+pub use settings::{
+    ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress, LINKS_MAX, LinkTransport, Sealing,
+};
 pub use shared::{ClockSkew, Connector, Counters, EdgeView};

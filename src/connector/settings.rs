@@ -15,6 +15,7 @@ use crate::serve::AuditLog;
 use crate::tls::{ServerConfig, WallClock};
 use crate::upstream::UpstreamSettings;
 use crate::wire::mux;
+use crate::wire::quic::QuicKeys;
 
 /// The most links to one edge.
 pub const LINKS_MAX: u16 = 256;
@@ -38,6 +39,17 @@ impl fmt::Display for EdgeAddress {
     }
 }
 
+/// The transport of links.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkTransport {
+    /// QUIC, or TCP where QUIC does not answer at once.
+    Auto,
+    /// QUIC alone.
+    Quic,
+    /// TCP alone.
+    Tcp,
+}
+
 /// The settings of a connector, which cannot change while it runs.
 #[derive(Clone)]
 pub struct ConnectorSettings {
@@ -49,6 +61,10 @@ pub struct ConnectorSettings {
     pub edge_fallback_port: Option<u16>,
     /// TLS towards the `edges`. Without it links are plain, for the simulation.
     pub edge_tls: Option<Arc<EdgeTls>>,
+    /// The transport of links. Plain links and those through a proxy use TCP.
+    pub transport: LinkTransport,
+    /// The keys of QUIC.
+    pub quic: QuicKeys,
     /// The name that an edge's certificate must contain; by default the dialled host.
     pub edge_name: Option<Box<str>>,
     /// The tunnel that the connector serves.
@@ -106,6 +122,8 @@ impl ConnectorSettings {
             proxies: Vec::new(),
             edge_fallback_port: None,
             edge_tls: None,
+            transport: LinkTransport::Tcp,
+            quic: QuicKeys::draw(|bytes| bytes.fill(0)),
             edge_name: None,
             tunnel,
             secret,

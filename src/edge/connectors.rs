@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use futures_lite::future;
+use rustls_pki_types::CertificateDer;
 
 use crate::base::Clock;
 use crate::edge::credential::Proof;
@@ -83,7 +84,7 @@ pub(super) fn take_in(core: &Rc<EdgeCore>, socket: Socket, first: Vec<Lease>, pe
 }
 
 /// Whether no further connector is accepted. If so, counts a refused connector.
-fn is_crowded(core: &EdgeCore) -> bool {
+pub(super) fn is_crowded(core: &EdgeCore) -> bool {
     let is_crowded = core.unregistered.get() >= UNREGISTERED_MAX;
     if is_crowded {
         Counters::add(&core.edge.counters.links_refused);
@@ -114,7 +115,7 @@ async fn set_up(
     }
 }
 
-fn log_failed(core: &EdgeCore, peer: Option<SocketAddr>, error: &LinkSetupError) {
+pub(super) fn log_failed(core: &EdgeCore, peer: Option<SocketAddr>, error: &LinkSetupError) {
     let edge = &core.edge;
     if error.asks_to_enrol() && edge.settings.certifier.is_none() {
         tracing::debug!(?peer, "a connector asked for a certificate; this edge has no authority");
@@ -210,23 +211,14 @@ async fn read_hello(core: &EdgeCore, connection: Connection, mut bytes: Vec<u8>)
 /// Registers a connector's link and hands it over to the core on which it will run.
 async fn register(core: &Rc<EdgeCore>, greeted: Greeted, peer: &PeerInfo) -> Result<(), LinkSetupError> {
     let hello = &greeted.hello;
-    let certificate = greeted.connection.peer_certificate();
-    let certificate = match core.edge.settings.certifier {
-        Some(_) => ClientCertificate::Required(certificate.as_ref()),
-        None => ClientCertificate::NotRequired,
-    };
-    let claim = Claim { tunnel: &hello.tunnel, secret: &hello.secret, from: registration::address_of(peer) };
-    let tables = core.edge.tables();
-    let proof = match registration::check(&tables, &claim, &certificate, core.core.now()) {
+    let proof = match check(core, hello, greeted.connection.peer_certificate().as_ref(), peer) {
         Ok(proof) => proof,
         Err(denied) => return refuse(core, greeted, &denied, peer).await,
     };
-    let max = tables.admission.links_per_tunnel;
+    let max = core.edge.tables().admission.links_per_tunnel;
     let booked = core.edge.presence.book(&hello.tunnel, hello.instance, core.core.id(), max);
     let Some(booking) = booked else {
-        Counters::add(&core.edge.counters.links_limited);
-        let reason = "the tunnel has its maximum number of links: stop a connector, or raise links_per_tunnel_max";
-        let denied = Denied::new(RegistrationRefusal::Overloaded, reason).of(&hello.tunnel);
+        let denied = refuse_overloaded(core, hello);
         return refuse(core, greeted, &denied, peer).await;
     };
     let target = booking.core();
@@ -242,6 +234,28 @@ async fn register(core: &Rc<EdgeCore>, greeted: Greeted, peer: &PeerInfo) -> Res
         tracing::warn!(core = %target, "link dropped: the mailbox of its core is full");
     }
     Ok(())
+}
+
+/// Checks the registration of a connector that has sent HELLO.
+pub(super) fn check(
+    core: &EdgeCore,
+    hello: &Hello,
+    certificate: Option<&CertificateDer<'_>>,
+    peer: &PeerInfo,
+) -> Result<Proof, Denied> {
+    let certificate = match core.edge.settings.certifier {
+        Some(_) => ClientCertificate::Required(certificate),
+        None => ClientCertificate::NotRequired,
+    };
+    let claim = Claim { tunnel: &hello.tunnel, secret: &hello.secret, from: registration::address_of(peer) };
+    registration::check(&core.edge.tables(), &claim, &certificate, core.core.now())
+}
+
+/// The refusal of a link for which the tunnel has no place; it is counted.
+pub(super) fn refuse_overloaded(core: &EdgeCore, hello: &Hello) -> Denied {
+    Counters::add(&core.edge.counters.links_limited);
+    let reason = "the tunnel has its maximum number of links: stop a connector, or raise links_per_tunnel_max";
+    Denied::new(RegistrationRefusal::Overloaded, reason).of(&hello.tunnel)
 }
 
 /// Runs a link until it ends. `first` are the bytes that were already read.
@@ -268,7 +282,7 @@ async fn serve(
 }
 
 /// Serves calls over a registered carrier of any protocol until it has ended.
-async fn serve_carrier(
+pub(super) async fn serve_carrier(
     core: &EdgeCore,
     carrier: &Carrier,
     registered: &Registered<'_>,

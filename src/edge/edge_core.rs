@@ -1,6 +1,6 @@
 //! The state that the tasks of one core of an edge share.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Context;
@@ -21,6 +21,7 @@ use crate::engine::{Core, MailSender};
 use crate::exchange::{DRAIN_STALL_MAX, ExchangeState};
 use crate::link::CarrierStream;
 use crate::policy::Source;
+use crate::quic::QuicEndpoint;
 use crate::route::Route;
 use crate::serve::{CallerTokens, CoreLimits, Entry, ReadAheadLimits, enter, list_memory, needs_place};
 use crate::wire::http1::RequestHead;
@@ -69,6 +70,8 @@ pub(super) struct EdgeCore {
     pub(super) drain: Drain,
     /// The number of connectors that are not registered yet.
     pub(super) unregistered: Cell<usize>,
+    /// The socket for QUIC, if connectors may use it.
+    pub(super) quic: OnceCell<QuicEndpoint>,
 }
 
 impl EdgeCore {
@@ -91,6 +94,7 @@ impl EdgeCore {
             idle_sessions: Rc::default(),
             drain: Drain::default(),
             unregistered: Cell::new(0),
+            quic: OnceCell::new(),
             core,
             edge,
         }

@@ -196,6 +196,14 @@ impl Gate {
         self.admit(port, admission, peer, ConnectionPath { direct: peer, is_tls: None }).map(PreAccept::Admitted)
     }
 
+    /// Checks a peer that connects without a proxy in front. None if it must be refused.
+    pub(super) fn admit_directly(&self, port: Port, peer: SocketAddr) -> Option<PeerInfo> {
+        match self.pre_accept(port, Some(peer))? {
+            PreAccept::Admitted(peer) => Some(peer),
+            PreAccept::Proxy(_) => None,
+        }
+    }
+
     /// Reads the PROXY header, if one is required, and checks the peer that it names. Also returns the bytes after the
     /// header.
     pub(super) async fn accept(

@@ -11,6 +11,7 @@ use crate::edge::usage::UsageLine;
 use crate::engine::MailSender;
 use crate::identity::CallerCertificate;
 use crate::latency::{CallFilter, CallLine, CoreFigures};
+use crate::quic::MovedDatagram;
 use crate::tls::DetachedConnection;
 use crate::wire::mux::Hello;
 
@@ -82,6 +83,8 @@ pub(super) enum CoreMessage {
     HostsChanged(Option<TunnelId>),
     /// A link that another core accepted and registered.
     Link(Box<RegisteredLink>),
+    /// A datagram of a link that runs on the receiving core.
+    Datagram(Box<MovedDatagram>),
     /// An agent's connection that another core accepted and whose first request is unread.
     Agent(Box<DetachedConnection>, AgentOrigin, Moved),
     /// A passthrough connection that another core accepted and whose first message is unread.

@@ -40,6 +40,7 @@ mod open;
 mod other_core;
 mod passthrough;
 mod presence;
+mod quic;
 mod recording;
 mod registration;
 mod report;

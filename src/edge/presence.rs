@@ -157,6 +157,25 @@ impl Presence {
         Some(Booking { presence: Arc::clone(self), tunnel: tunnel.clone(), connector, core })
     }
 
+    /// Books a place for a new link of a connector on `core`. None if the tunnel already has `max` links.
+    pub(super) fn book_on(
+        self: &Arc<Self>,
+        tunnel: &TunnelId,
+        connector: u64,
+        core: CoreId,
+        max: Option<u32>,
+    ) -> Option<Booking> {
+        let mut known = self.lock();
+        let count = known.tunnels.get(tunnel).map_or(0, ConnectorsOfTunnel::count);
+        if max.is_some_and(|max| count >= u64::from(max)) {
+            return None;
+        }
+        if let Some(booked) = known.links(tunnel, connector, self.cores).booked.get_mut(usize::from(core.0)) {
+            *booked += 1;
+        }
+        Some(Booking { presence: Arc::clone(self), tunnel: tunnel.clone(), connector, core })
+    }
+
     /// Notes that a link on `core` takes new calls.
     pub(super) fn on_usable(&self, tunnel: &TunnelId, connector: u64, core: CoreId) {
         let mut known = self.lock();

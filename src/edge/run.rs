@@ -11,10 +11,11 @@ use crate::edge::message::{CoreMessage, EdgeCommand, EdgeEvent};
 use crate::edge::report::CoreReport;
 use crate::edge::shared::Edge;
 use crate::edge::usage::UsageLine;
-use crate::edge::{agents, connectors, passthrough};
+use crate::edge::{agents, connectors, passthrough, quic};
 use crate::engine::driver::Address;
 use crate::engine::{Core, Listener, MailReceiver};
 use crate::latency::{CallFilter, CallLine, FoundCall};
+use crate::quic::QuicEndpoint;
 
 impl Edge {
     /// Runs one core of the edge until its drain is complete.
@@ -24,9 +25,9 @@ impl Edge {
         let core = Rc::new(EdgeCore::new(core, self, slot.events));
         // The control thread reads until the last core has ended.
         let event = match core.listen() {
-            Ok((agents, connectors)) => {
+            Ok(listening) => {
                 let _ = events.send(EdgeEvent::Listening(id));
-                core.run(slot.messages, agents, connectors).await;
+                core.run(slot.messages, listening).await;
                 EdgeEvent::Ended(id)
             }
             Err(why) => EdgeEvent::Failed(id, why),
@@ -35,17 +36,34 @@ impl Edge {
     }
 }
 
+/// The sockets at which a core waits for peers.
+struct Listening {
+    agents: Listener,
+    connectors: Listener,
+    quic: Option<QuicEndpoint>,
+}
+
 impl EdgeCore {
-    fn listen(&self) -> Result<(Listener, Listener), String> {
+    fn listen(self: &Rc<EdgeCore>) -> Result<Listening, String> {
         let settings = &self.edge.settings;
         let listen = |what: &str, address: SocketAddr| {
             let listener = self.core.listen(&Address::Tcp(address));
             listener.map_err(|error| format!("cannot listen for {what} at {address}: {error}"))
         };
-        Ok((listen("agents", settings.agents_listen)?, listen("connectors", settings.connectors_listen)?))
+        Ok(Listening {
+            agents: listen("agents", settings.agents_listen)?,
+            connectors: listen("connectors", settings.connectors_listen)?,
+            quic: quic::open(self)?,
+        })
     }
 
-    async fn run(self: &Rc<EdgeCore>, mut messages: MailReceiver<CoreMessage>, agents: Listener, connectors: Listener) {
+    async fn run(self: &Rc<EdgeCore>, mut messages: MailReceiver<CoreMessage>, listening: Listening) {
+        let Listening { agents, connectors, quic } = listening;
+        // It serves links that exist, so that it runs to the end of the drain.
+        let _quic = quic.map(|endpoint| {
+            let _ = self.quic.set(endpoint.clone());
+            self.core.spawn_held(quic::accept(Rc::clone(self), endpoint))
+        });
         let agents = self.core.spawn_held(agents::accept(Rc::clone(self), agents));
         let connectors = self.core.spawn_held(connectors::accept(Rc::clone(self), connectors));
         while !self.is_draining() {
@@ -97,6 +115,11 @@ impl EdgeCore {
                 tunnels.iter().for_each(|tunnel| self.review_hosts_soon(tunnel));
             }
             CoreMessage::Link(arrived) => connectors::adopt(self, *arrived),
+            CoreMessage::Datagram(datagram) => {
+                if let Some(quic) = self.quic.get() {
+                    quic.receive_moved(&datagram);
+                }
+            }
             CoreMessage::Agent(connection, origin, moves) => agents::adopt(self, *connection, origin, moves),
             CoreMessage::Passing(connection, peer, moves) => passthrough::adopt(self, *connection, peer, moves),
         }

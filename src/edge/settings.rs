@@ -15,6 +15,7 @@ use crate::route::{HostPattern, PublicUrl, RouteOverrides, RouteTable};
 use crate::serve::AuditLog;
 use crate::tls::{ServerConfig, WallClock};
 use crate::wire::mux;
+use crate::wire::quic::QuicKeys;
 
 /// Which agents may use plain HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +45,8 @@ pub struct EdgeSettings {
     pub connectors_listen: SocketAddr,
     /// Whether they may also connect to the agents' port. They are recognised by ALPN.
     pub connectors_on_agents_listen: bool,
+    /// The keys of QUIC, if connectors may also connect over QUIC, at the same port.
+    pub quic: Option<QuicKeys>,
     /// TLS towards connectors at the start. Without it links are plain, for the simulation.
     pub connectors_tls: Option<Arc<ServerConfig>>,
     /// Issues certificates for connectors. With it every link requires one; without it the secret is enough.
@@ -125,6 +128,7 @@ impl EdgeSettings {
             http2: true,
             connectors_listen,
             connectors_on_agents_listen: false,
+            quic: None,
             connectors_tls: None,
             certifier: None,
             clock: WallClock::default(),

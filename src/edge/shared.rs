@@ -117,6 +117,8 @@ counters! {
         http2_connections, "Connections of agents that speak HTTP/2";
         http2_floods, "HTTP/2 connections ended because of too many resets, small frames or faulty requests";
         links_ended, "Links that ended, for any reason";
+        quic_refused, "QUIC connections refused because their peer is not admitted or a limit is reached";
+        quic_retried, "QUIC peers that were asked to show that they receive at their address";
         links_limited, "Links refused because their tunnel has as many as it may have";
         links_refused, "Links of connectors that were refused";
         texts_changed, "Parts of texts that the policies of their routes have had stripped or redacted";

@@ -1,6 +1,7 @@
 //! The clock of the drivers that use the kernel.
 
 use std::sync::OnceLock;
+use std::time::Instant;
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -17,6 +18,13 @@ impl Clock for MonotonicClock {
         // Another thread may have set the origin to a later time.
         Time::from_nanos(now.saturating_sub(*ORIGIN.get_or_init(|| now)))
     }
+}
+
+/// The instant that stands for [`Time::ZERO`] towards libraries that count in instants. They use only differences.
+#[must_use]
+pub fn instant_of_zero() -> Instant {
+    static ZERO: OnceLock<Instant> = OnceLock::new();
+    *ZERO.get_or_init(Instant::now)
 }
 
 /// The clock of `std::time::Instant`, in nanoseconds. It is read directly, because `Instant` gives a difference as a

@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::Time;
-use crate::engine::Lease;
 #[cfg(feature = "sim")]
 use crate::engine::sim::SimSocket;
+use crate::engine::{BoundDatagrams, DatagramBatch, Lease};
 
 /// The kind of a driver: how it talks to the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -186,6 +186,23 @@ pub enum DriverEvent {
         /// The error that the send returned.
         error: io::Error,
     },
+    /// Datagrams were received.
+    DatagramsReceived {
+        /// The datagram socket.
+        socket: Token,
+        /// The datagrams; none of them is empty.
+        batch: DatagramBatch,
+    },
+    /// The system refused datagrams, for example because they are larger than the path allows. They are dropped, and the socket
+    /// continues.
+    DatagramsDropped {
+        /// The datagram socket.
+        socket: Token,
+        /// The number of bytes that were queued and are dropped.
+        bytes: usize,
+        /// The error that the send returned.
+        error: io::Error,
+    },
     /// The socket or listener is closed and its slot is free. The last event of a token.
     Closed {
         /// The socket or listener.
@@ -250,6 +267,18 @@ pub trait Driver {
 
     /// From now on the socket receives into the part of the pool that is reserved for links.
     fn serve_link(&mut self, socket: Token);
+
+    /// Opens a datagram socket at `address`, with SO_REUSEPORT, so that each core can have one at the same port. Its datagrams are
+    /// never fragmented, and may be as large as the path allows. Receiving is paused at first.
+    ///
+    /// # Errors
+    ///
+    /// The errors of socket and bind. The token is then not in use.
+    fn bind(&mut self, socket: Token, address: SocketAddr) -> io::Result<BoundDatagrams>;
+
+    /// Queues datagrams to be sent, in order. They are reported as [`DriverEvent::Sent`] or [`DriverEvent::DatagramsDropped`]. They
+    /// wait while the socket's buffer in the system is full.
+    fn send_datagrams(&mut self, socket: Token, batch: DatagramBatch);
 
     /// Acknowledges received bytes at once, if the socket was opened with [`SocketOptions::quick_ack`]. It costs a
     /// packet, so call it only if more is expected and nothing is about to be sent.

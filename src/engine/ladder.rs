@@ -167,7 +167,11 @@ impl Proof {
             }
             DriverEvent::SendFailed { error, .. } | DriverEvent::AcceptFailed { error, .. } => return Err(error),
             DriverEvent::Closed { .. } => self.gone += 1,
-            DriverEvent::PeerEnded { .. } | DriverEvent::Sent { .. } | DriverEvent::Detached { .. } => {}
+            DriverEvent::PeerEnded { .. }
+            | DriverEvent::Sent { .. }
+            | DriverEvent::Detached { .. }
+            | DriverEvent::DatagramsReceived { .. }
+            | DriverEvent::DatagramsDropped { .. } => {}
         }
         Ok(())
     }

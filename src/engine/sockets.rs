@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::base::Time;
 use crate::engine::driver::{Driver, DriverEvent, RawSocket, Token};
-use crate::engine::{ALLOWANCE_MAX, Lease, StreamError, push_packed};
+use crate::engine::{ALLOWANCE_MAX, DatagramBatch, Lease, StreamError, push_packed};
 
 /// A queue that exceeded its limit continues once it is below one part in this many of the limit.
 const LOW_SHARE: usize = 4;
@@ -15,6 +15,9 @@ const LOW_SHARE: usize = 4;
 const SEND_LOW: usize = ALLOWANCE_MAX / LOW_SHARE;
 /// Accepting pauses when this many accepted connections wait for a task.
 const ACCEPTED_MAX: usize = 128;
+
+/// Receiving datagrams pauses when this many batches wait for a task.
+const BATCHES_MAX: usize = 32;
 
 /// The table of a core's sockets and listeners. A [`Token`] names an entry, which is reused only after the driver's
 /// last event for it.
@@ -36,6 +39,7 @@ enum Kind {
     Leaving,
     Listener(Box<ListenerState>),
     Socket(Box<SocketState>),
+    Datagrams(Box<DatagramState>),
 }
 
 /// The state of a listener.
@@ -71,6 +75,17 @@ pub(super) struct SocketState {
     left: Option<Result<RawSocket, StreamError>>,
 }
 
+/// The state of a datagram socket.
+#[derive(Default)]
+pub(super) struct DatagramState {
+    received: VecDeque<DatagramBatch>,
+    is_paused: bool,
+    receive_waker: Option<Waker>,
+    queued_bytes: usize,
+    dropped: u64,
+    send_waker: Option<Waker>,
+}
+
 impl Sockets {
     /// Reserves an entry for a socket that is about to be opened.
     pub(super) fn open_socket(&mut self) -> Token {
@@ -80,6 +95,11 @@ impl Sockets {
     /// Reserves an entry for a listener that is about to be opened.
     pub(super) fn open_listener(&mut self) -> Token {
         self.open(Kind::Listener(Box::default()))
+    }
+
+    /// Reserves an entry for a datagram socket that is about to be opened.
+    pub(super) fn open_datagrams(&mut self) -> Token {
+        self.open(Kind::Datagrams(Box::default()))
     }
 
     /// Frees an entry that the driver never knew.
@@ -105,6 +125,14 @@ impl Sockets {
         match &mut self.place(token).kind {
             Kind::Listener(listener) => listener,
             _ => unreachable!("a listener's place is its own until its holder lets it go"),
+        }
+    }
+
+    /// The state of a datagram socket whose handle still exists.
+    pub(super) fn datagrams(&mut self, token: Token) -> &mut DatagramState {
+        match &mut self.place(token).kind {
+            Kind::Datagrams(state) => state,
+            _ => unreachable!("a datagram socket's place is its own until its holder lets it go"),
         }
     }
 
@@ -168,11 +196,28 @@ impl Sockets {
             DriverEvent::Sent { socket, bytes } => {
                 if let Some(state) = self.find_socket(socket) {
                     state.sent(bytes);
+                } else if let Some(state) = self.find_datagrams(socket) {
+                    state.sent(bytes);
                 }
             }
             DriverEvent::SendFailed { socket, error } => {
                 if let Some(state) = self.find_socket(socket) {
                     state.fail_send(StreamError::from(&error));
+                }
+            }
+            DriverEvent::DatagramsReceived { socket, batch } => {
+                if let Some(state) = self.find_datagrams(socket) {
+                    state.receive(batch);
+                    if state.received.len() >= BATCHES_MAX && !state.is_paused {
+                        state.is_paused = true;
+                        driver.receive(socket, false);
+                    }
+                }
+            }
+            DriverEvent::DatagramsDropped { socket, bytes, .. } => {
+                if let Some(state) = self.find_datagrams(socket) {
+                    state.dropped += 1;
+                    state.sent(bytes);
                 }
             }
             DriverEvent::Closed { token } => self.left(token, Err(StreamError::Closed)),
@@ -225,6 +270,13 @@ impl Sockets {
     fn find_socket(&mut self, token: Token) -> Option<&mut SocketState> {
         match self.places.get_mut(token.index as usize) {
             Some(Place { generation, kind: Kind::Socket(socket) }) if *generation == token.generation => Some(socket),
+            _ => None,
+        }
+    }
+
+    fn find_datagrams(&mut self, token: Token) -> Option<&mut DatagramState> {
+        match self.places.get_mut(token.index as usize) {
+            Some(Place { generation, kind: Kind::Datagrams(state) }) if *generation == token.generation => Some(state),
             _ => None,
         }
     }
@@ -433,6 +485,59 @@ impl SocketState {
         self.queued_bytes = 0;
         self.send_error.get_or_insert(error);
         wake(&mut self.send_waker);
+    }
+}
+
+impl DatagramState {
+    pub(super) fn poll_recv(&mut self, token: Token, driver: &mut dyn Driver, cx: &Context<'_>) -> Poll<DatagramBatch> {
+        if let Some(batch) = self.received.pop_front() {
+            if self.is_paused && self.received.len() <= BATCHES_MAX / LOW_SHARE {
+                self.is_paused = false;
+                driver.receive(token, true);
+            }
+            return Poll::Ready(batch);
+        }
+        keep(&mut self.receive_waker, cx);
+        Poll::Pending
+    }
+
+    /// Counts bytes that are about to be queued. Returns false if the queue is full.
+    pub(super) fn queue(&mut self, bytes: usize) -> bool {
+        let has_room = self.has_room();
+        if has_room {
+            self.queued_bytes += bytes;
+        }
+        has_room
+    }
+
+    pub(super) fn poll_ready(&mut self, cx: &Context<'_>) -> Poll<()> {
+        if self.has_room() {
+            return Poll::Ready(());
+        }
+        keep(&mut self.send_waker, cx);
+        Poll::Pending
+    }
+
+    /// How many batches the system has refused.
+    #[cfg(feature = "internals")]
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    fn has_room(&self) -> bool {
+        self.queued_bytes < ALLOWANCE_MAX
+    }
+
+    fn receive(&mut self, batch: DatagramBatch) {
+        self.received.push_back(batch);
+        wake(&mut self.receive_waker);
+    }
+
+    fn sent(&mut self, bytes: usize) {
+        self.queued_bytes = self.queued_bytes.saturating_sub(bytes);
+        if self.queued_bytes <= SEND_LOW {
+            wake(&mut self.send_waker);
+        }
     }
 }
 

@@ -9,6 +9,9 @@ mod backoff;
 mod call_stream;
 mod carrier;
 mod carrier_stream;
+mod lanes;
+#[cfg(test)]
+mod lanes_tests;
 mod packer;
 mod progress;
 mod running;

@@ -163,7 +163,7 @@ impl Link {
         for lease in first {
             self.receive(lease);
         }
-        let ended = future::or(self.run_receive(transport), self.run_time(transport));
+        let ended = future::or(self.run_receive(transport), self.run_time(|| transport.acked_before_others()));
         let ended = future::or(ended, self.run_transmit(transport)).await;
         if ended.fault == Fault::Stuck && ended.by == Side::Local {
             // The peer no longer reads, so an orderly close would not arrive. A reset does.
@@ -458,14 +458,7 @@ impl Link {
 
     async fn run_transmit(&self, transport: &impl ByteStream) -> LinkEnded {
         loop {
-            poll_fn(|cx| {
-                if self.0.mux.borrow().wants_transmit() || self.ended().is_some() {
-                    return Poll::Ready(());
-                }
-                keep(&mut self.0.transmit_waker.borrow_mut(), cx);
-                Poll::Pending
-            })
-            .await;
+            self.wants_transmit().await;
             if let Some(ended) = self.ended() {
                 return ended;
             }
@@ -488,8 +481,29 @@ impl Link {
         }
     }
 
+    /// Waits until there is something to send, or the link has ended.
+    pub(super) async fn wants_transmit(&self) {
+        poll_fn(|cx| {
+            if self.0.mux.borrow().wants_transmit() || self.ended().is_some() {
+                return Poll::Ready(());
+            }
+            keep(&mut self.0.transmit_waker.borrow_mut(), cx);
+            Poll::Pending
+        })
+        .await;
+    }
+
+    pub(super) fn core(&self) -> &Core {
+        &self.0.core
+    }
+
+    /// The core's buffer pool, including the part reserved for links.
+    pub(super) fn pool(&self) -> &Pool {
+        &self.0.pool
+    }
+
     /// Ends the link, because the peer closed the connection or it failed.
-    fn lost(&self, error: Option<&StreamError>) {
+    pub(super) fn lost(&self, error: Option<&StreamError>) {
         // A killed process does not close its TLS session, so these errors count as a close.
         if matches!(error, None | Some(StreamError::Reset | StreamError::Truncated)) {
             self.0.closed_by_peer.set(true);
@@ -498,7 +512,9 @@ impl Link {
         self.process_events();
     }
 
-    async fn run_time(&self, transport: &impl ByteStream) -> LinkEnded {
+    /// Keeps the times of the link until it ends. `acked` is how many bytes the peer's system has acknowledged, if others are in
+    /// flight.
+    pub(super) async fn run_time(&self, acked: impl Fn() -> Option<u64>) -> LinkEnded {
         let mut timer = self.0.core.timer();
         loop {
             if let Some(ended) = self.ended() {
@@ -518,7 +534,7 @@ impl Link {
             }
             if self.0.progress.due_at() <= now {
                 let (heard_at, round_trip) = (mux.heard_at(), self.round_trip().unwrap_or_default());
-                if self.0.progress.look(now, transport.acked_before_others(), heard_at, round_trip) {
+                if self.0.progress.look(now, acked(), heard_at, round_trip) {
                     mux.close(Fault::Stuck);
                 }
             }
@@ -534,7 +550,7 @@ impl Link {
     }
 
     /// Adjusts the size of the window, just before the new size is sent to the peer.
-    fn size_window(&self) {
+    pub(super) fn size_window(&self) {
         let mut mux = self.0.mux.borrow_mut();
         if mux.is_window_due()
             && let Some(window) = self.0.window.get()
@@ -547,16 +563,21 @@ impl Link {
     }
 
     fn receive(&self, lease: Lease) {
+        self.receive_with(|mux, now| mux.receive(now, lease));
+    }
+
+    /// Gives received bytes to the state machine, and handles what follows from them.
+    pub(super) fn receive_with(&self, receive: impl FnOnce(&mut Mux<Lease>, Time)) {
         let mut mux = self.0.mux.borrow_mut();
         mux.set_pressed(!self.0.core.pool().can_receive());
-        mux.receive(self.0.core.turn_time(), lease);
+        receive(&mut mux, self.0.core.turn_time());
         drop(mux);
         self.0.unproven.on_received();
         self.process_events();
     }
 
     /// Handles the events of the mux, after anything that may have caused some.
-    fn process_events(&self) {
+    pub(super) fn process_events(&self) {
         let mut link_changed = false;
         loop {
             let event = self.0.mux.borrow_mut().poll_event();
@@ -628,7 +649,7 @@ impl Link {
 
     /// Called after bytes were sent. They may have been the last of a stream, and that stream the last of a draining
     /// link.
-    fn on_sent(&self) {
+    pub(super) fn on_sent(&self) {
         self.0.flushing.borrow_mut().drain(..).for_each(Waker::wake);
         if self.is_draining() {
             self.wake_waiting();

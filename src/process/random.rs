@@ -12,6 +12,15 @@ pub fn random<const N: usize>() -> Result<[u8; N], RunError> {
     Ok(bytes)
 }
 
+/// Fills `bytes` from the generator of the cryptography library, which seeds itself from the system.
+///
+/// # Panics
+///
+/// If the system has no random bytes; nothing can be encrypted then either.
+pub fn fill_random(bytes: &mut [u8]) {
+    aws_lc_rs::rand::fill(bytes).expect("the system has random bytes, without which no TLS configuration exists");
+}
+
 /// A random number, for example one that identifies this process.
 ///
 /// # Errors

@@ -16,6 +16,7 @@ mod method_scan;
 pub mod mux;
 pub mod oauth;
 pub mod proxy;
+pub mod quic;
 mod refusal;
 mod scan;
 pub mod sse;

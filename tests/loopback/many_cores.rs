@@ -1,8 +1,9 @@
 //! Several cores in one tunnel: links find their places, and connections the core that has a link for them.
 
+use std::io::Write;
 use std::sync::atomic::Ordering;
 
-use crate::support::Tunnel;
+use crate::support::{HOST, Tunnel, read_message};
 use adit::base::{GuardMode, Traffic};
 use adit::edge::{CoreReport, EdgeCommand};
 use adit::engine::ladder::DriverChoice;
@@ -43,6 +44,23 @@ fn each_core_of_the_edge_gets_a_link() {
         assert_eq!(links(&tunnel), [1; CORES], "{driver:?}");
         calls_on_new_connections(&tunnel);
         tunnel.end();
+    }
+}
+
+#[test]
+fn calls_and_bulk_go_over_quic_from_any_core() {
+    const BULK_LEN: usize = 1_000_000;
+    for driver in [DriverChoice::Epoll, DriverChoice::Uring] {
+        for (traffic, cores, links) in [(Traffic::Plain, 1, 1), (Traffic::Resealed, 1, 1), (Traffic::Plain, CORES, 2)] {
+            let tunnel = Tunnel::over_quic(driver, traffic, (cores, links));
+            calls_on_new_connections(&tunnel);
+            let mut agent = tunnel.agent();
+            let request = format!("GET /bytes/{BULK_LEN} HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
+            agent.write_all(request.as_bytes()).unwrap();
+            let answer = read_message(&mut agent);
+            assert!(answer.len() > BULK_LEN, "{driver:?}: {} bytes", answer.len());
+            tunnel.end();
+        }
     }
 }
 

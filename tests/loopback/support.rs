@@ -12,7 +12,8 @@ use adit::base::{
     GuardMode, Secret, SharedMap, Traffic, TunnelId,
 };
 use adit::connector::{
-    Connector, ConnectorCommand, ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeTls, RouteIdentity, Sealing,
+    Connector, ConnectorCommand, ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeTls, LinkTransport,
+    RouteIdentity, Sealing,
 };
 use adit::dial::Resolver;
 use adit::edge::{Edge, EdgeCommand, EdgeEvent, EdgeSettings, EdgeTables, PlainHttp, Seals, TunnelEntry};
@@ -26,6 +27,7 @@ use adit::tls::{
     ReloadingCerts, Roots, ServerConfig, ServerSettings, WallClock, client_config, server_config,
 };
 use adit::upstream::UpstreamSettings;
+use adit::wire::quic::QuicKeys;
 use rustls::client::ResolvesClientCert;
 use rustls::pki_types::{ServerName, UnixTime};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -50,6 +52,14 @@ pub(crate) struct Tunnel {
     _listeners: [Reservation; 2],
 }
 
+/// How the links of a tunnel go.
+enum LinkPath<'a> {
+    Tcp,
+    Quic,
+    /// Over TCP without TLS, to the address that this says when it is told that of the edge.
+    Tapped(&'a dyn Fn(SocketAddr) -> SocketAddr),
+}
+
 impl Tunnel {
     /// Starts both on `cores` cores, with `links` links (0: as many as the edge has cores), to carry calls so. `on_core` is
     /// called on each core's thread first.
@@ -61,7 +71,7 @@ impl Tunnel {
         on_core: impl Fn() + Clone + Send + Sync + 'static,
     ) -> Tunnel {
         let upstreams = [upstream_at(serve_upstream())];
-        Tunnel::start_with(driver, traffic, (cores, links), on_core, (PATIENCE, &upstreams), None)
+        Tunnel::start_with(driver, traffic, (cores, links), on_core, (PATIENCE, &upstreams), &LinkPath::Tcp)
     }
 
     /// The same with a connector for each of these upstreams.
@@ -72,18 +82,31 @@ impl Tunnel {
         upstreams: &[SocketAddr],
     ) -> Tunnel {
         let upstreams: Vec<_> = upstreams.iter().copied().map(upstream_at).collect();
-        Tunnel::start_with(driver, traffic, (cores, links), || {}, (PATIENCE, &upstreams), None)
+        Tunnel::start_with(driver, traffic, (cores, links), || {}, (PATIENCE, &upstreams), &LinkPath::Tcp)
     }
 
     /// On one core, with one link, to an upstream with these settings.
     pub(crate) fn with_upstream(driver: DriverChoice, traffic: Traffic, upstream: UpstreamSettings) -> Tunnel {
-        Tunnel::start_with(driver, traffic, (1, 1), || {}, (PATIENCE, &[upstream]), None)
+        Tunnel::start_with(driver, traffic, (1, 1), || {}, (PATIENCE, &[upstream]), &LinkPath::Tcp)
     }
 
     /// Starts both on one core, with one link that goes through `tap`, which is told where the edge is and says where the
     /// connector is to dial. The link has no TLS of its own, so that all of it can be looked at.
     pub(crate) fn tapped(driver: DriverChoice, traffic: Traffic, tap: &dyn Fn(SocketAddr) -> SocketAddr) -> Tunnel {
-        Tunnel::start_with(driver, traffic, (1, 1), || {}, (PATIENCE, &[upstream_at(serve_upstream())]), Some(tap))
+        Tunnel::start_with(
+            driver,
+            traffic,
+            (1, 1),
+            || {},
+            (PATIENCE, &[upstream_at(serve_upstream())]),
+            &LinkPath::Tapped(tap),
+        )
+    }
+
+    /// Starts both on so many cores, with so many links over QUIC.
+    pub(crate) fn over_quic(driver: DriverChoice, traffic: Traffic, (cores, links): (usize, u16)) -> Tunnel {
+        let upstreams = [upstream_at(serve_upstream())];
+        Tunnel::start_with(driver, traffic, (cores, links), || {}, (PATIENCE, &upstreams), &LinkPath::Quic)
     }
 
     /// Starts both on one core, with so much patience for agents that take nothing.
@@ -98,7 +121,7 @@ impl Tunnel {
         write_timeout: Duration,
         upstream: SocketAddr,
     ) -> Tunnel {
-        Tunnel::start_with(driver, traffic, (1, 1), || {}, (write_timeout, &[upstream_at(upstream)]), None)
+        Tunnel::start_with(driver, traffic, (1, 1), || {}, (write_timeout, &[upstream_at(upstream)]), &LinkPath::Tcp)
     }
 
     fn start_with(
@@ -107,20 +130,22 @@ impl Tunnel {
         (cores, links): (usize, u16),
         on_core: impl Fn() + Clone + Send + Sync + 'static,
         (write_timeout, upstreams): (Duration, &[UpstreamSettings]),
-        tap: Option<&dyn Fn(SocketAddr) -> SocketAddr>,
+        path: &LinkPath<'_>,
     ) -> Tunnel {
         let authority = Authority::new("adit test", UnixTime::now(), 1).unwrap();
         let (events_sender, mut events) = mailbox(64);
-        let link_tls = tap.is_none();
+        let link_tls = !matches!(path, LinkPath::Tapped(_));
         // Held as long as the tunnel runs: a test that runs beside this one could be given a port that is only named.
         let listeners = [(); 2].map(|()| Reservation::new((Ipv4Addr::LOCALHOST, 0).into()).unwrap());
         let [agents, connectors] = [listeners[0].address(), listeners[1].address()];
         let edge = edge(&authority, traffic, (link_tls, write_timeout), (agents, connectors), cores, &events_sender);
-        let dialled = tap.map_or(connectors, |tap| tap(connectors));
+        let dialled = if let LinkPath::Tapped(tap) = path { tap(connectors) } else { connectors };
+        let transport = if let LinkPath::Quic = path { LinkTransport::Quic } else { LinkTransport::Tcp };
         let connectors: Vec<Arc<Connector>> = (FIRST_INSTANCE..)
             .zip(upstreams)
             .map(|(instance, upstream)| {
-                connector(&authority, traffic, link_tls, (cores, links), dialled, (upstream.clone(), instance))
+                let link = link_tls.then_some(transport);
+                connector(&authority, traffic, link, (cores, links), dialled, (upstream.clone(), instance))
             })
             .collect();
         let engine = EngineSettings { driver, cores, pin: false, ..EngineSettings::default() };
@@ -330,6 +355,10 @@ fn roots_of(authority: &Authority) -> Roots {
     roots
 }
 
+fn quic_keys() -> QuicKeys {
+    QuicKeys::draw(|bytes| aws_lc_rs::rand::fill(bytes).unwrap())
+}
+
 fn upstream_at(address: SocketAddr) -> UpstreamSettings {
     UpstreamSettings::for_tests(format!("http://{address}").parse().unwrap())
 }
@@ -350,6 +379,7 @@ fn edge(
         agents_tls: Some(tls_server(authority, &[ALPN_HTTP2, ALPN_HTTP1], Clients::Anyone)),
         agents_tls_asking: Some(tls_server(authority, &[ALPN_HTTP2, ALPN_HTTP1], Clients::Asked)),
         plain_http: PlainHttp::Loopback,
+        quic: link_tls.then(quic_keys),
         connectors_tls: link_tls.then(|| tls_server(authority, &[ALPN_LINK], Clients::Anyone)),
         offline_wait: Duration::from_secs(30),
         write_timeout,
@@ -376,13 +406,15 @@ fn edge(
 fn connector(
     authority: &Authority,
     traffic: Traffic,
-    link_tls: bool,
+    link: Option<LinkTransport>,
     (cores, links): (usize, u16),
     edge: SocketAddr,
     (upstream, instance): (UpstreamSettings, u64),
 ) -> Arc<Connector> {
     let settings = ConnectorSettings {
-        edge_tls: link_tls.then(|| Arc::new(EdgeTls::new(roots_of(authority), WallClock::default(), 1).unwrap())),
+        edge_tls: link.map(|_| Arc::new(EdgeTls::new(roots_of(authority), WallClock::default(), 1).unwrap())),
+        transport: link.unwrap_or(LinkTransport::Tcp),
+        quic: quic_keys(),
         edge_name: Some(HOST.into()),
         links,
         backoff_min: Duration::from_millis(10),

@@ -2,6 +2,7 @@
 //! with real TLS. Simulated time passes; nobody waits.
 
 mod bed;
+mod quic;
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -13,7 +13,7 @@ use crate::config::table::tool::ToolConfig;
 use crate::config::values::{
     Bridge, Bytes, CallerAuth, ChildSharing, ChildStart, ClientCertificate, FieldNameText, FolderPath,
     ForwardedIdentity, IdentityHeaderName, Millis, OriginRule, OwnOrigin, Price, Resend, SecretText, ServerPreset,
-    TokenText,
+    TokenText, Transport,
 };
 use crate::policy::PinMode;
 use crate::route::{HostPattern, Hostname, UpstreamUrl};
@@ -48,6 +48,10 @@ section! {
         edge_ca_file: Option<PathBuf> = unset, restart, like "edge-ca.pem", flag "--edge-ca-file";
         /// The name in the edge's certificate, if it differs from the host that is dialled.
         edge_name: Option<Hostname> = unset, restart, like "edge.internal", flag "--edge-name";
+        /// The transport of links: `tcp`, `quic`, or `auto`, which uses whichever connects first and gives QUIC a start of
+        /// 100 ms. QUIC needs `edge.quic` at the edge and UDP to the port in `edge`; on a path that loses packets, calls then
+        /// do not wait for each other's. Enrolments, and links through a proxy, always use TCP.
+        transport: Transport = "tcp", restart, like "auto";
         /// Another port of the edges, which is tried if the one in `edge` does not answer, directly or through the
         /// proxy; 0 for none. It helps if edges accept connectors on the agents' port
         /// (`edge.connectors_on_agents_listen`) and the network of the connector allows only HTTPS outbound.

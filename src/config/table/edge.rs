@@ -36,6 +36,9 @@ section! {
         http2: bool = "true", restart, like "false";
         /// The address on which the edge accepts connections of connectors, always over TLS.
         connectors_listen: SocketAddr = "0.0.0.0:7844", restart, like "0.0.0.0:7900", flag "--connectors-listen";
+        /// Accepts connectors over QUIC too, at the UDP port of `connectors_listen`. Connectors behind a proxy that sends
+        /// PROXY headers cannot use it.
+        quic: bool = "false", restart, like "true";
         /// Accepts connectors on `agents_listen` too, for networks that allow only port 443 outbound. The application
         /// protocol of their TLS (ALPN) distinguishes them from agents, and they get the certificate for connectors.
         /// This does not work behind a proxy that terminates TLS.

@@ -56,6 +56,18 @@ choice! {
 }
 
 choice! {
+    /// The transport of a connector's links.
+    Transport {
+        /// QUIC, or TCP where QUIC does not answer at once.
+        Auto = "auto",
+        /// QUIC alone.
+        Quic = "quic",
+        /// TCP alone.
+        Tcp = "tcp",
+    }
+}
+
+choice! {
     /// Which requests are sent again if their connection ended without one byte of a response.
     Resend {
         /// Those that HTTP calls idempotent: GET, HEAD, DELETE and OPTIONS.

@@ -7,7 +7,7 @@ mod texts;
 
 pub use choices::{
     AlgorithmName, AuditMode, AuditSync, Bridge, CallerAuth, CallerName, ChildSharing, ChildStart, ClientCertificate,
-    Driver, ForwardedIdentity, Hedge, LogFormat, OriginRule, OwnOrigin, Resend, ServerPreset,
+    Driver, ForwardedIdentity, Hedge, LogFormat, OriginRule, OwnOrigin, Resend, ServerPreset, Transport,
 };
 pub(super) use numbers::Price;
 pub use numbers::{Bytes, Millis, Ratio, Spin};

@@ -13,10 +13,12 @@ use crate::engine::sim::net::{DriverId, SimNet};
 use crate::engine::sim::sim_socket::SimSocket;
 use crate::engine::sim::transport::Arrival;
 use crate::engine::sim::world::{Listener, Occurrence, WakeFlag, World};
-use crate::engine::{Class, Lease, Pool, SMALL_LEN, push_packed};
+use crate::engine::{BATCH_LEN_MAX, BoundDatagrams, Class, DatagramBatch, Lease, Pool, SMALL_LEN, push_packed};
 
 /// How many leases one socket may fill in one turn.
 const LEASES_PER_TURN_MAX: usize = 4;
+/// How many datagrams one batch may have, in both directions.
+const SEGMENTS_MAX: usize = 64;
 
 /// The driver of a simulated core.
 ///
@@ -45,6 +47,7 @@ struct Socket {
 }
 
 enum Role {
+    Datagrams(u64, VecDeque<DatagramBatch>),
     Listener(u64),
     Stream(Stream),
 }
@@ -115,7 +118,7 @@ impl SimDriver {
         let socket = self.touch(token).filter(|socket| socket.closing.is_none())?;
         match &mut socket.role {
             Role::Stream(stream) => Some(stream),
-            Role::Listener(_) => None,
+            Role::Datagrams(..) | Role::Listener(_) => None,
         }
     }
 
@@ -211,6 +214,22 @@ impl Driver for SimDriver {
     fn serve_link(&mut self, socket: Token) {
         if let Some(stream) = self.stream(socket) {
             stream.serves_link = true;
+        }
+    }
+
+    fn bind(&mut self, socket: Token, address: SocketAddr) -> io::Result<BoundDatagrams> {
+        self.check_free(socket)?;
+        let owner = self.owner(socket);
+        let (id, address) = self.net.world.borrow_mut().bind_datagrams(owner, address)?;
+        self.place(socket, Role::Datagrams(id, VecDeque::new()));
+        Ok(BoundDatagrams { address, segments_max: SEGMENTS_MAX })
+    }
+
+    fn send_datagrams(&mut self, socket: Token, batch: DatagramBatch) {
+        if let Some(Socket { role: Role::Datagrams(_, queue), closing: None, .. }) = self.touch(socket)
+            && !batch.bytes.is_empty()
+        {
+            queue.push_back(batch);
         }
     }
 
@@ -322,6 +341,7 @@ impl Drop for SimDriver {
         }
         for socket in self.sockets.values() {
             match &socket.role {
+                Role::Datagrams(id, _) => drop(world.datagram_sockets.remove(id)),
                 Role::Listener(id) => world.unlisten(*id),
                 Role::Stream(stream) => world.close(stream.end),
             }
@@ -343,6 +363,7 @@ impl Turn<'_> {
     fn look_at(&mut self, socket: &mut Socket) -> bool {
         let Socket { token, closing, armed, role } = socket;
         match role {
+            Role::Datagrams(id, queue) => self.look_at_datagrams(*token, *id, queue, *closing, *armed),
             Role::Listener(id) => self.look_at_listener(*token, *id, *closing, armed),
             Role::Stream(stream) => self.look_at_stream(*token, stream, *closing, *armed),
         }
@@ -368,6 +389,83 @@ impl Turn<'_> {
             self.events.push(DriverEvent::Accepted { listener, socket, peer });
         }
         false
+    }
+
+    fn look_at_datagrams(
+        &mut self,
+        socket: Token,
+        id: u64,
+        queue: &mut VecDeque<DatagramBatch>,
+        closing: Option<Close>,
+        armed: bool,
+    ) -> bool {
+        if closing.is_some() {
+            self.world.datagram_sockets.remove(&id);
+            self.events.push(DriverEvent::Closed { token: socket });
+            return true;
+        }
+        self.send_datagrams(socket, id, queue);
+        if armed {
+            self.receive_datagrams(socket, id);
+        }
+        false
+    }
+
+    /// Sends as much as the host's buffer holds in one turn.
+    fn send_datagrams(&mut self, socket: Token, id: u64, queue: &mut VecDeque<DatagramBatch>) {
+        let mut sent = 0;
+        while sent < self.world.faults.send_buffer_bytes
+            && let Some(batch) = queue.pop_front()
+        {
+            let bytes = batch.bytes.len();
+            let mut result = Ok(());
+            for datagram in batch.datagrams() {
+                result = self.world.send_datagram(id, batch.peer, batch.local, batch.ecn, datagram);
+            }
+            match result {
+                Ok(()) => sent += bytes,
+                Err(why) => self.events.push(DriverEvent::DatagramsDropped { socket, bytes, error: why.into() }),
+            }
+        }
+        if sent > 0 {
+            self.events.push(DriverEvent::Sent { socket, bytes: sent });
+        }
+        if !queue.is_empty() {
+            self.starved.insert(socket.index);
+        }
+    }
+
+    /// Receives what has arrived. Datagrams of one peer that are alike come in one batch.
+    fn receive_datagrams(&mut self, socket: Token, id: u64) {
+        loop {
+            let Some(arrived) = self.world.datagram_sockets.get_mut(&id).map(|found| &mut found.arrived) else {
+                return;
+            };
+            let Some(first) = arrived.front() else { return };
+            let class = Class::for_len(first.payload.len());
+            let Some(mut bytes) = self.link_pool.take_for_receive(class) else {
+                self.starved.insert(socket.index);
+                return;
+            };
+            let (peer, to, ecn, segment_len) = (first.from, first.to, first.ecn, first.payload.len());
+            let mut count = 0;
+            while let Some(next) = arrived.front()
+                && count < SEGMENTS_MAX
+                && (next.from, next.to, next.ecn) == (peer, to, ecn)
+                && next.payload.len() <= segment_len.min(bytes.tailroom())
+                && bytes.len() + next.payload.len() <= BATCH_LEN_MAX
+            {
+                let is_last = next.payload.len() < segment_len;
+                bytes.append(&next.payload);
+                arrived.pop_front();
+                count += 1;
+                if is_last {
+                    break;
+                }
+            }
+            let batch = DatagramBatch { peer, local: Some(to.ip()), ecn, segment_len, bytes };
+            self.events.push(DriverEvent::DatagramsReceived { socket, batch });
+        }
     }
 
     fn look_at_stream(&mut self, socket: Token, stream: &mut Stream, closing: Option<Close>, armed: bool) -> bool {
@@ -549,6 +647,8 @@ fn name(event: &DriverEvent) -> (&'static str, u64) {
         DriverEvent::PeerEnded { has_failed, .. } => ("peer-ended", u64::from(*has_failed)),
         DriverEvent::Sent { bytes, .. } => ("sent", *bytes as u64),
         DriverEvent::SendFailed { .. } => ("send-failed", 0),
+        DriverEvent::DatagramsReceived { batch, .. } => ("datagrams-received", batch.bytes.len() as u64),
+        DriverEvent::DatagramsDropped { bytes, .. } => ("datagrams-dropped", *bytes as u64),
         DriverEvent::Closed { .. } => ("closed", 0),
         DriverEvent::Detached { .. } => ("detached", 0),
     }

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use crate::base::Rng;
+use crate::engine::BATCH_LEN_MAX;
 
 /// The faults of a simulated network, and the properties of its paths.
 ///
@@ -26,6 +27,19 @@ pub struct Faults {
     pub send_buffer_bytes: usize,
     /// The size of a receiving host's buffer for a connection, including bytes in flight, in bytes.
     pub receive_buffer_bytes: usize,
+    /// The largest datagram that a path carries, in bytes; larger ones are lost.
+    pub datagram_bytes_max: usize,
+    /// The probability that a datagram is lost.
+    pub datagram_loss_chance: f64,
+    /// The probability that a datagram arrives twice.
+    pub datagram_double_chance: f64,
+    /// The probability that a datagram takes longer than others, up to [`Faults::datagram_late_ns_max`].
+    pub datagram_late_chance: f64,
+    /// The most that such a datagram takes longer, in nanoseconds.
+    pub datagram_late_ns_max: u64,
+    /// The probability that a datagram of a client comes from another port than the one before, as do all that follow. What is
+    /// sent to the old port is lost.
+    pub datagram_rebind_chance: f64,
     /// The probability that a driver reads fewer bytes from a host than are available.
     pub short_read_chance: f64,
     /// The probability that a driver writes fewer bytes to a host than it has room for.
@@ -72,6 +86,12 @@ impl Faults {
             segment_bytes_max: 16 * 1024,
             send_buffer_bytes: 256 * 1024,
             receive_buffer_bytes: 256 * 1024,
+            datagram_bytes_max: BATCH_LEN_MAX,
+            datagram_loss_chance: 0.0,
+            datagram_double_chance: 0.0,
+            datagram_late_chance: 0.0,
+            datagram_late_ns_max: 0,
+            datagram_rebind_chance: 0.0,
             short_read_chance: 0.0,
             short_write_chance: 0.0,
             slow_read_chance: 0.0,
@@ -114,6 +134,22 @@ impl Faults {
             connect_timeout_ns: rng.between(SECOND, 10 * SECOND),
             stall_timeout_ns: rng.between(SECOND, 20 * SECOND),
             shuffle: rng.chance(0.5),
+            ..Faults::none()
+        }
+        .with_datagram_faults()
+    }
+
+    /// Draws the faults of datagrams. Their seed follows from the other faults, so that those stay as they are for each seed.
+    fn with_datagram_faults(self) -> Faults {
+        let mut rng = Rng::new(self.clog_ns ^ self.stall_timeout_ns.rotate_left(32) ^ self.delay_ns_min);
+        Faults {
+            datagram_bytes_max: pick(&mut rng, &[1252, 1472, 8_972, BATCH_LEN_MAX]),
+            datagram_loss_chance: maybe(&mut rng, 0.1),
+            datagram_double_chance: maybe(&mut rng, 0.05),
+            datagram_late_chance: maybe(&mut rng, 0.1),
+            datagram_late_ns_max: pick(&mut rng, &[self.delay_ns_min, 4 * self.delay_ns_min, 20 * MS]),
+            datagram_rebind_chance: maybe(&mut rng, 0.001),
+            ..self
         }
     }
 

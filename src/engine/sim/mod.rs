@@ -6,9 +6,10 @@
 //!
 //! Connections behave like TCP as far as it can be observed: bounded buffers on both sides, bytes in order in pieces of
 //! any size, half-close, a reset if unread bytes are discarded or bytes arrive at a closed socket, and silence if a
-//! host lost its power or a path was cut. Loopback addresses mean the host itself, and Unix sockets live on their host.
+//! host lost its power or a path was cut. Datagrams are like UDP behind a router that translates addresses. Loopback addresses mean the host itself, and Unix sockets live on their host.
 
 mod connection;
+mod datagrams;
 mod driver;
 mod faults;
 mod net;

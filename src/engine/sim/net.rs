@@ -109,6 +109,7 @@ impl SimNet {
         }
         let listeners: Vec<u64> =
             world.listeners.iter().filter(|(_, listener)| listener.host == host).map(|(id, _)| *id).collect();
+        world.datagram_sockets.retain(|_, socket| socket.host != host);
         match how {
             Death::Processes => {
                 listeners.iter().for_each(|id| world.unlisten(*id));

@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::base::{Rng, Time};
 use crate::engine::driver::{Address, Wait, Wake};
 use crate::engine::sim::connection::{Connection, ConnectionEnd, EndId, Life, Owner};
+use crate::engine::sim::datagrams::{SimDatagramSocket, UnderWay};
 use crate::engine::sim::faults::Faults;
 use crate::engine::sim::trace::Trace;
 
@@ -39,6 +40,8 @@ pub(super) enum Occurrence {
     Broken(EndId),
     /// A slow reader reads again.
     Nudge(EndId),
+    /// The datagram with this number arrives.
+    DatagramArrives(u64),
     /// Two hosts drawn at random are cut off from each other.
     CutBegins,
     /// The cut between two hosts ends, if it is still the one with this number.
@@ -87,6 +90,8 @@ pub(super) struct World {
     pub(super) trace: Trace,
     pub(super) connections: BTreeMap<u64, Connection>,
     pub(super) listeners: BTreeMap<u64, Listener>,
+    pub(super) datagram_sockets: BTreeMap<u64, SimDatagramSocket>,
+    pub(super) datagrams_under_way: BTreeMap<u64, UnderWay>,
     pub(super) drivers: Vec<DriverState>,
     /// Sockets that no driver holds. The other copy of the handle is with the code that may adopt the socket.
     pub(super) parked: BTreeMap<u64, (EndId, Arc<()>)>,
@@ -106,6 +111,8 @@ impl World {
             trace: Trace::new(),
             connections: BTreeMap::new(),
             listeners: BTreeMap::new(),
+            datagram_sockets: BTreeMap::new(),
+            datagrams_under_way: BTreeMap::new(),
             drivers: Vec::new(),
             parked: BTreeMap::new(),
             agenda: BinaryHeap::new(),
@@ -172,6 +179,7 @@ impl World {
             Occurrence::SilenceExpires(end, cut) => self.silence_expires(end, cut),
             Occurrence::Broken(end) => self.fail(end, ErrorKind::ConnectionReset),
             Occurrence::Nudge(end) => self.notify(end),
+            Occurrence::DatagramArrives(number) => self.datagram_arrives(number),
             Occurrence::CutBegins => self.cut_at_random(),
             Occurrence::CutEnds(a, b, cut) => {
                 if self.cuts.get(&pair(a, b)) == Some(&cut) {

@@ -6,6 +6,7 @@
 mod churn;
 mod classes;
 mod closing;
+mod datagrams;
 mod descriptors;
 mod listening;
 mod node;
@@ -169,6 +170,15 @@ macro_rules! conformance {
             closing::a_socket_moves_between_drivers,
             closing::a_broken_socket_does_not_detach,
             closing::verbs_on_unknown_tokens_do_nothing,
+            datagrams::batches_arrive_as_the_datagrams_that_were_sent,
+            datagrams::addresses_and_marks_are_carried_both_ways,
+            datagrams::a_paused_socket_receives_later,
+            datagrams::what_is_too_large_is_dropped_and_the_rest_goes_on,
+            datagrams::a_port_that_nobody_holds_stops_nothing,
+            datagrams::without_buffers_datagrams_wait_and_nothing_spins,
+            datagrams::many_more_than_a_buffer_holds_are_all_reported,
+            datagrams::a_closed_socket_gives_its_place_and_port_back,
+            datagrams::sockets_share_a_port_and_keep_to_their_peers,
             listening::a_paused_listener_accepts_later,
             listening::a_closed_listener_refuses,
             listening::a_port_without_a_listener_is_an_error,

@@ -2,12 +2,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::base::Rng;
-use crate::engine::Lease;
 use crate::engine::driver::{Address, Close, Driver, DriverEvent, RawSocket, SocketOptions, Token, Wait};
 use crate::engine::pool::{Class, Pool, SMALL_LEN};
+use crate::engine::{BoundDatagrams, DatagramBatch, Lease};
 
 /// What was reported about one socket or listener.
 #[derive(Debug, Default)]
@@ -19,6 +20,8 @@ pub(super) struct SocketLog {
     pub(super) peer_ended: Option<bool>,
     pub(super) sent: usize,
     pub(super) send_failed: Option<io::Error>,
+    pub(super) datagrams: Vec<DatagramBatch>,
+    pub(super) datagrams_dropped: Vec<io::Error>,
     pub(super) accept_failed: Option<io::Error>,
     pub(super) closed: bool,
     pub(super) detached: Option<RawSocket>,
@@ -59,6 +62,12 @@ impl Node {
     pub(super) fn listen(&mut self, address: &Address) -> (Token, Address) {
         let token = self.open();
         let bound = self.driver.listen(token, address).expect("a free address");
+        (token, bound)
+    }
+
+    pub(super) fn bind(&mut self, address: SocketAddr) -> (Token, BoundDatagrams) {
+        let token = self.open();
+        let bound = self.driver.bind(token, address).expect("a free address");
         (token, bound)
     }
 
@@ -146,8 +155,8 @@ impl Node {
 
     /// Ends the driver, and checks that every buffer was returned.
     pub(super) fn finish(self) {
-        let Node { driver, pool, kept, .. } = self;
-        drop((driver, kept));
+        let Node { driver, pool, kept, logs, .. } = self;
+        drop((driver, kept, logs));
         assert_eq!(pool.usage().leased_bytes, 0, "buffers that did not come back");
     }
 
@@ -198,6 +207,11 @@ impl Node {
                 let before = self.living(socket).send_failed.replace(error);
                 assert!(before.is_none(), "failed twice");
             }
+            DriverEvent::DatagramsReceived { socket, batch } => {
+                assert!(batch.segment_len > 0 && !batch.bytes.is_empty(), "an empty batch");
+                self.living(socket).datagrams.push(batch);
+            }
+            DriverEvent::DatagramsDropped { socket, error, .. } => self.living(socket).datagrams_dropped.push(error),
             DriverEvent::Closed { token } => self.living(token).closed = true,
             DriverEvent::Detached { socket, raw } => {
                 let log = self.living(socket);

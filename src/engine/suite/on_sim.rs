@@ -1,7 +1,7 @@
 //! The suite on the simulated network, where waiting moves the clock.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use super::Network;
@@ -11,6 +11,7 @@ use crate::engine::driver::{
 };
 use crate::engine::pool::Pool;
 use crate::engine::sim::{Faults, SimDriver, SimNet};
+use crate::engine::{BoundDatagrams, DatagramBatch};
 
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 
@@ -104,6 +105,14 @@ impl Driver for Waiting {
 
     fn adopt(&mut self, socket: Token, raw: RawSocket, options: SocketOptions) -> io::Result<()> {
         self.driver.adopt(socket, raw, options)
+    }
+
+    fn bind(&mut self, socket: Token, address: SocketAddr) -> io::Result<BoundDatagrams> {
+        self.driver.bind(socket, address)
+    }
+
+    fn send_datagrams(&mut self, socket: Token, batch: DatagramBatch) {
+        self.driver.send_datagrams(socket, batch);
     }
 
     fn serve_link(&mut self, socket: Token) {

@@ -7,6 +7,8 @@ pub(in crate::engine) mod alarm;
 pub(in crate::engine) mod allocator;
 pub(in crate::engine) mod arena;
 pub(in crate::engine) mod buf_ring;
+mod datagram_calls;
+pub(in crate::engine) mod datagram_socket;
 pub(in crate::engine) mod epoll;
 pub(in crate::engine) mod lease;
 #[cfg(test)]

@@ -61,10 +61,25 @@ impl Poller {
     /// Registers `fd` for all events, edge-triggered, under the name `token`.
     pub(in crate::engine) fn add(&self, fd: &impl AsFd, token: Token) -> io::Result<()> {
         let interest = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
+        self.control(libc::EPOLL_CTL_ADD, fd, token, interest)
+    }
+
+    /// Registers `fd` like [`Poller::add`], but reports only when it becomes readable.
+    pub(in crate::engine) fn add_readable(&self, fd: &impl AsFd, token: Token) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, fd, token, libc::EPOLLIN | libc::EPOLLET)
+    }
+
+    /// Changes whether a descriptor of [`Poller::add_readable`] is also reported when it becomes writable.
+    pub(in crate::engine) fn report_writable(&self, fd: &impl AsFd, token: Token, wanted: bool) -> io::Result<()> {
+        let writable = if wanted { libc::EPOLLOUT } else { 0 };
+        self.control(libc::EPOLL_CTL_MOD, fd, token, libc::EPOLLIN | libc::EPOLLET | writable)
+    }
+
+    fn control(&self, operation: i32, fd: &impl AsFd, token: Token, interest: i32) -> io::Result<()> {
         let mut event = libc::epoll_event { events: interest as u32, u64: key(token) };
         let (poller, fd) = (self.fd.as_raw_fd(), fd.as_fd().as_raw_fd());
         // SAFETY: `event` is valid for the whole call, and the kernel keeps no pointer to it.
-        check(unsafe { libc::epoll_ctl(poller, libc::EPOLL_CTL_ADD, fd, &raw mut event) }).map(drop)
+        check(unsafe { libc::epoll_ctl(poller, operation, fd, &raw mut event) }).map(drop)
     }
 
     /// Ends the registration of `fd`.

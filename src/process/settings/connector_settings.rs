@@ -14,14 +14,17 @@ use crate::base::{
 };
 use crate::config::{
     Bridge, Bytes, CallerTerms, ChildSharing, ChildStart, ConfigError, ConfigErrors, ConnectConfig, FolderPath,
-    HostPort, Origin, ProxyScheme, ProxyUrl, Resend, RouteConfig, SecretText, TokenText, UpstreamNetwork,
+    HostPort, Origin, ProxyScheme, ProxyUrl, Resend, RouteConfig, SecretText, TokenText, Transport, UpstreamNetwork,
 };
-use crate::connector::{ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress, EdgeTls, LINKS_MAX};
+use crate::connector::{
+    ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress, EdgeTls, LINKS_MAX, LinkTransport,
+};
 use crate::control::StateDir;
 use crate::dial::Proxy;
 use crate::exchange::OriginRules;
 use crate::latency::TaskSettings;
 use crate::policy::SafeRequests;
+use crate::process::random::fill_random;
 use crate::process::settings::policies::{PolicyReader, PolicySource};
 use crate::route::{HostPattern, RouteEntry, RouteName, RouteTable};
 use crate::stdio::{Confinement, RestartTerms, StdioLimits, StdioSettings, StdioSharing, StdioUpstream};
@@ -32,6 +35,7 @@ use crate::tls::{
 use crate::upstream::{EraBridge, UpstreamSettings};
 use crate::wire::forward_proxy::{ProxyLogin, ProxyProtocol};
 use crate::wire::mux;
+use crate::wire::quic::QuicKeys;
 
 /// How long dialling an edge may take, TLS included.
 const EDGE_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -59,6 +63,12 @@ pub(crate) fn connector_settings(
         edges,
         edge_fallback_port: fallback_port(config),
         edge_tls: Some(Arc::new(tls)),
+        transport: match config.transport {
+            Transport::Auto => LinkTransport::Auto,
+            Transport::Quic => LinkTransport::Quic,
+            Transport::Tcp => LinkTransport::Tcp,
+        },
+        quic: QuicKeys::draw(fill_random),
         edge_name: config.edge_name.map(|name| name.as_str().trim_matches(['[', ']']).into()),
         tunnel: id,
         secret,

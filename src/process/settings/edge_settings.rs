@@ -18,6 +18,7 @@ use crate::engine::MailSender;
 use crate::exchange::OriginRules;
 use crate::latency::{LatencySettings, SlowCallSettings, TaskSettings};
 use crate::policy::{Admission, PinMode, ToolPolicy};
+use crate::process::random::fill_random;
 use crate::process::settings::policies::{PolicyReader, PolicySource};
 use crate::route::{HostPattern, PublicUrl, Route, RouteEntry, RouteFault, RouteName, RouteOverrides, RouteTable};
 use crate::tls::{
@@ -25,6 +26,7 @@ use crate::tls::{
     ServerSettings, Versions, WallClock, read_chain, server_config,
 };
 use crate::wire::mux;
+use crate::wire::quic::QuicKeys;
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -85,6 +87,7 @@ pub(crate) fn edge_settings(
         http2: config.http2,
         connectors_listen: listeners.connectors,
         connectors_on_agents_listen: config.connectors_on_agents_listen,
+        quic: config.quic.then(|| QuicKeys::draw(fill_random)),
         connectors_tls: Some(connectors_tls),
         certifier: listeners.certifying.as_ref().map(|with| Certifier::Control(with.requests.clone())),
         clock: WallClock::default(),

@@ -74,6 +74,10 @@ pub struct Mux<B> {
     /// The version of the protocol: during the greeting the latest that this side supports, then the agreed one.
     pub(super) version: u16,
     pub(super) inbound: Inbound,
+    /// Each call has a transport stream of its own: frames of different calls may overtake each other.
+    pub(super) has_lanes: bool,
+    /// While one of several transport streams is read: the call that it belongs to; none for the control stream.
+    pub(super) lane: Option<Option<u32>>,
     pub(super) events: VecDeque<Event<B>>,
     pub(super) streams: StreamTable<B>,
     pub(super) schedule: Schedule,
@@ -154,6 +158,8 @@ impl<B: Chunk> Mux<B> {
             progress,
             version: VERSION,
             inbound: Inbound::new(),
+            has_lanes: false,
+            lane: None,
             events: VecDeque::new(),
             streams: StreamTable::new(),
             schedule: Schedule::default(),

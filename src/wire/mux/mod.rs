@@ -15,6 +15,7 @@ mod flow;
 mod frame;
 mod hello;
 mod hosts;
+mod lane;
 mod machine;
 mod open;
 mod phases;
@@ -41,6 +42,7 @@ pub use hello::{
     SECRET_LEN_MAX, SOFTWARE_LEN_MAX, STREAM_WINDOW_RANGE, STREAMS_MAX_RANGE, VERSION, Welcome,
 };
 pub use hosts::{HOSTS_LEN_MAX, Hosts};
+pub use lane::{Lane, LaneAfter, LanePlace};
 pub use machine::Mux;
 pub use open::{OPEN_LEN_MAX, Open, PEER_LEN_MAX, ROUTE_LEN_MAX};
 pub use phases::{Phases, Stage};

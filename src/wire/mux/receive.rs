@@ -132,6 +132,7 @@ impl<B: Chunk> Mux<B> {
     /// Checks a frame by its header, before any of its payload is processed.
     fn on_header(&mut self, now: Time, header: Header) -> Result<(), Fault> {
         self.admit(header.kind)?;
+        self.check_lane(header)?;
         match header.kind {
             FrameKind::Data => self.on_data(now, header),
             _ if header.len == 0 => self.on_control(now, header, &[]),
@@ -211,14 +212,16 @@ impl<B: Chunk> Mux<B> {
     }
 
     fn on_open(&mut self, now: Time, id: u32, payload: &[u8]) -> Result<(), Fault> {
-        if id <= self.last_id {
+        // With transport streams of their own, an older stream's OPEN or DRAIN may come later. The transport uses no stream twice.
+        let is_repeated = if self.has_lanes { self.is_live(id) } else { id <= self.last_id };
+        if is_repeated {
             return Err(Fault::StreamIdReused);
         }
-        if self.drain_received {
+        if self.drain_received && !self.has_lanes {
             return Err(Fault::OpenAfterDrain);
         }
         let until = Open::decode(payload, self.version, now)?.until;
-        self.last_id = id;
+        self.last_id = self.last_id.max(id);
         let (live, max) = (self.streams.live(), self.settings.streams_max as usize);
         if live - self.lingering >= max {
             return Err(Fault::StreamsExceeded);
@@ -340,7 +343,7 @@ impl<B: Chunk> Mux<B> {
         }
     }
 
-    fn on_reset(&mut self, now: Time, id: u32, payload: &[u8]) -> Result<(), Fault> {
+    pub(super) fn on_reset(&mut self, now: Time, id: u32, payload: &[u8]) -> Result<(), Fault> {
         let mut fields = Fields::new(payload);
         let cause = Cause::from_code(fields.u16()?);
         fields.end()?;

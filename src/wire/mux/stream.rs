@@ -198,7 +198,7 @@ impl<B: Chunk> Stream<B> {
 
 /// The streams of a link: slots that are reused, and an index from wire id to slot.
 ///
-/// Ids ascend, so the index is a sorted list that only grows at its end. A lookup is a binary search, without a hash
+/// Ids ascend, so the index is a sorted list that grows at its end, or close to it where frames overtake each other. A lookup is a binary search, without a hash
 /// that a peer could attack with chosen ids. Ended streams are removed when they outnumber the others.
 #[derive(Debug)]
 pub(super) struct StreamTable<B> {
@@ -217,15 +217,19 @@ impl<B: Chunk> StreamTable<B> {
         self.live
     }
 
-    /// Assigns a slot to a stream. Its id must be greater than every id before.
+    /// Assigns a slot to a stream, whose id was not used before.
     pub(super) fn insert(&mut self, id: u32, window: u32) -> u32 {
-        debug_assert!(self.index.last().is_none_or(|(last, _)| *last < id));
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Stream::empty());
             self.slots.len() as u32 - 1
         });
         self.slots[slot as usize].start(id, window);
-        self.index.push((id, slot));
+        if self.index.last().is_none_or(|(last, _)| *last < id) {
+            self.index.push((id, slot));
+        } else {
+            let at = self.index.partition_point(|(other, _)| *other < id);
+            self.index.insert(at, (id, slot));
+        }
         self.live += 1;
         slot
     }

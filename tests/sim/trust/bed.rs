@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use adit::base::{BreakerTerms, ConcurrencyTerms, CoreId, DeadlineTerms, Secret, SharedMap, Time, Traffic, TunnelId};
 use adit::connector::{
-    Connector, ConnectorEvent, ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeTls, RouteIdentity,
+    Connector, ConnectorEvent, ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeTls, LinkTransport,
+    RouteIdentity,
 };
 use adit::control::{ReloadingAuthority, Signing};
 use adit::dial::Resolver;
@@ -27,6 +28,7 @@ use adit::tls::{
 };
 use adit::upstream::UpstreamSettings;
 use adit::wire::mux;
+use adit::wire::quic::QuicKeys;
 
 pub(crate) const EDGE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const AGENTS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
@@ -58,11 +60,18 @@ pub(crate) struct ConnectorPlan {
     pub(crate) clock_off: i64,
     /// Whether it believes another authority than the one that made the edge's certificate.
     pub(crate) believes_other: bool,
+    pub(crate) transport: LinkTransport,
 }
 
 impl Default for ConnectorPlan {
     fn default() -> ConnectorPlan {
-        ConnectorPlan { secret: SECRET, edge_name: EDGE_NAME, clock_off: 0, believes_other: false }
+        ConnectorPlan {
+            secret: SECRET,
+            edge_name: EDGE_NAME,
+            clock_off: 0,
+            believes_other: false,
+            transport: LinkTransport::Tcp,
+        }
     }
 }
 
@@ -160,6 +169,7 @@ impl Bed {
             CertSubject::Provisioning { .. } => Err(adit::edge::NotCertified::ProvisioningOff),
         };
         let settings = EdgeSettings {
+            quic: Some(quic_keys()),
             connectors_tls: Some(server_config(certs, &tls).unwrap()),
             certifier: certifies.then(|| Certifier::Inline(Arc::new(certify))),
             clock,
@@ -234,6 +244,8 @@ impl Bed {
             edge_tls: Some(Arc::new(tls)),
             edge_name: Some(plan.edge_name.into()),
             secret: Secret::from(plan.secret),
+            transport: plan.transport,
+            quic: quic_keys(),
             ..connector_settings()
         };
         let (sender, events) = mailbox(1024);
@@ -405,6 +417,10 @@ fn connector_settings() -> ConnectorSettings {
         link: rare_pings(),
         ..ConnectorSettings::for_tests(CONNECTORS_AT, tunnel(), Secret::from(SECRET))
     }
+}
+
+fn quic_keys() -> QuicKeys {
+    QuicKeys::draw(|bytes| aws_lc_rs::rand::fill(bytes).unwrap())
 }
 
 /// Days pass here, which are many pings.

@@ -7,22 +7,24 @@ mod connection;
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{Clock, Time};
-use crate::engine::Lease;
 use crate::engine::clock::MonotonicClock;
 use crate::engine::driver::{
     Address, Close, Driver, DriverEvent, DriverKind, RawSocket, SocketOptions, Token, Wait, Wake,
 };
 use crate::engine::pool::Pool;
 use crate::engine::sys::alarm::Alarm;
+use crate::engine::sys::datagram_socket::{DatagramRound, DatagramSocket};
 use crate::engine::sys::places::Places;
 use crate::engine::sys::poller::{Poller, SocketReadiness};
 use crate::engine::sys::socket;
 use crate::engine::sys::wake::EventFd;
+use crate::engine::{BoundDatagrams, DatagramBatch, Lease};
 
 use connection::{Connection, Leaving, Received};
 
@@ -54,6 +56,7 @@ pub(in crate::engine) struct EpollDriver {
 
 enum Endpoint {
     Connection(Box<Connection>),
+    Datagrams(Box<DatagramSocket>),
     Listener(Listener),
 }
 
@@ -93,7 +96,7 @@ impl EpollDriver {
     fn connection(&mut self, token: Token) -> Option<&mut Connection> {
         match self.places.get_mut(token)? {
             Endpoint::Connection(connection) => Some(connection),
-            Endpoint::Listener(_) => None,
+            Endpoint::Datagrams(_) | Endpoint::Listener(_) => None,
         }
     }
 
@@ -105,9 +108,12 @@ impl EpollDriver {
 
     /// Schedules the socket to be flushed when the next turn begins.
     fn list_dirty(&mut self, token: Token) {
-        if let Some(connection) = self.connection(token)
-            && !std::mem::replace(&mut connection.is_dirty, true)
-        {
+        let is_dirty = match self.places.get_mut(token) {
+            Some(Endpoint::Connection(connection)) => &mut connection.is_dirty,
+            Some(Endpoint::Datagrams(socket)) => &mut socket.is_dirty,
+            Some(Endpoint::Listener(_)) | None => return,
+        };
+        if !std::mem::replace(is_dirty, true) {
             self.dirty.push_back(token);
         }
     }
@@ -116,6 +122,7 @@ impl EpollDriver {
     fn list_ready(&mut self, token: Token) {
         let (wanted, is_listed) = match self.places.get_mut(token) {
             Some(Endpoint::Connection(connection)) => (connection.wants_to_receive(), &mut connection.is_listed),
+            Some(Endpoint::Datagrams(socket)) => (socket.wants_to_receive(), &mut socket.is_listed),
             Some(Endpoint::Listener(listener)) => (listener.armed && listener.readable, &mut listener.is_listed),
             None => return,
         };
@@ -127,11 +134,30 @@ impl EpollDriver {
     fn flush_dirty(&mut self, events: &mut Vec<DriverEvent>) {
         for _ in 0..self.dirty.len() {
             let Some(token) = self.dirty.pop_front() else { break };
-            if let Some(connection) = self.connection(token) {
-                connection.is_dirty = false;
-                connection.flush(token, events);
-                self.leave_when_out(token, events);
+            match self.places.get_mut(token) {
+                Some(Endpoint::Connection(connection)) => {
+                    connection.is_dirty = false;
+                    connection.flush(token, events);
+                    self.leave_when_out(token, events);
+                }
+                Some(Endpoint::Datagrams(socket)) => {
+                    socket.is_dirty = false;
+                    self.flush_datagrams(token, events);
+                }
+                Some(Endpoint::Listener(_)) | None => {}
             }
+        }
+    }
+
+    /// Sends queued datagrams. The poller is asked for room only while some wait for it.
+    fn flush_datagrams(&mut self, token: Token, events: &mut Vec<DriverEvent>) {
+        let Some(Endpoint::Datagrams(socket)) = self.places.get_mut(token) else { return };
+        let waited = socket.waits_for_room();
+        socket.flush(token, events);
+        let waits = socket.waits_for_room();
+        if waits != waited {
+            // Fails only for lack of memory. What waits is then sent together with what is queued next.
+            let _ = self.poller.report_writable(&**socket, token, waits);
         }
     }
 
@@ -171,6 +197,14 @@ impl EpollDriver {
                 connection.tell_end(token, events);
                 self.leave_when_out(token, events);
             }
+            Some(Endpoint::Datagrams(socket)) => {
+                let waited = socket.waits_for_room();
+                socket.note(readiness.readable(), readiness.writable());
+                if waited && !socket.waits_for_room() {
+                    let _ = self.poller.report_writable(&**socket, token, false);
+                    self.flush_datagrams(token, events);
+                }
+            }
             Some(Endpoint::Listener(listener)) => listener.readable |= readiness.readable(),
             None => return,
         }
@@ -190,7 +224,11 @@ impl EpollDriver {
             let left_for_links = self.link_pool.can_receive();
             for _ in 0..self.starved.len() {
                 let Some(token) = self.starved.pop_front() else { break };
-                let is_link = self.connection(token).is_some_and(|connection| connection.serves_link);
+                let is_link = match self.places.get(token) {
+                    Some(Endpoint::Connection(connection)) => connection.serves_link,
+                    Some(Endpoint::Datagrams(_)) => true,
+                    Some(Endpoint::Listener(_)) | None => false,
+                };
                 if is_link && left_for_links { self.ready.push_back(token) } else { self.starved.push_back(token) }
             }
         }
@@ -208,6 +246,15 @@ impl EpollDriver {
                         Received::Drained => {}
                         Received::More => self.ready.push_back(token),
                         Received::Starved => self.starved.push_back(token),
+                    }
+                }
+                Some(Endpoint::Datagrams(socket)) => {
+                    let outcome = socket.receive(token, &self.link_pool, events);
+                    socket.is_listed = outcome != DatagramRound::Drained;
+                    match outcome {
+                        DatagramRound::Drained => {}
+                        DatagramRound::More => self.ready.push_back(token),
+                        DatagramRound::Starved => self.starved.push_back(token),
                     }
                 }
                 Some(Endpoint::Listener(listener)) => {
@@ -307,17 +354,36 @@ impl Driver for EpollDriver {
     }
 
     fn receive(&mut self, socket: Token, armed: bool) {
-        if let Some(Endpoint::Connection(connection)) = self.places.get_mut(socket) {
-            connection.arm(armed);
-            connection.tell_end(socket, &mut self.happened);
-            self.list_ready(socket);
+        match self.places.get_mut(socket) {
+            Some(Endpoint::Connection(connection)) => {
+                connection.arm(armed);
+                connection.tell_end(socket, &mut self.happened);
+            }
+            Some(Endpoint::Datagrams(datagrams)) => datagrams.arm(armed),
+            Some(Endpoint::Listener(_)) | None => return,
         }
+        self.list_ready(socket);
     }
 
     fn serve_link(&mut self, socket: Token) {
         if let Some(connection) = self.connection(socket) {
             connection.serves_link = true;
             socket::set_up_link(connection);
+        }
+    }
+
+    fn bind(&mut self, socket: Token, address: SocketAddr) -> io::Result<BoundDatagrams> {
+        self.places.check_free(socket)?;
+        let (datagrams, bound) = DatagramSocket::bind(address)?;
+        self.poller.add_readable(&datagrams, socket)?;
+        self.places.insert(socket, Endpoint::Datagrams(Box::new(datagrams)))?;
+        Ok(bound)
+    }
+
+    fn send_datagrams(&mut self, socket: Token, batch: DatagramBatch) {
+        if let Some(Endpoint::Datagrams(datagrams)) = self.places.get_mut(socket) {
+            datagrams.queue(batch);
+            self.list_dirty(socket);
         }
     }
 

@@ -36,10 +36,12 @@ pub(super) enum Leaving {
     Detach,
 }
 
-/// What to do with a connection after it was advanced.
+/// What to do with a socket after it was advanced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Advance {
     Stays,
+    /// It stays and must be advanced again in the next turn, after others.
+    More,
     /// It must receive and there is no buffer.
     Starves,
     /// It leaves the driver, and the kernel has no operation of it any more.

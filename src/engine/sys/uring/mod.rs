@@ -6,6 +6,7 @@
 
 mod buffers;
 mod connection;
+mod datagrams;
 mod message;
 mod operation;
 mod ring;
@@ -13,6 +14,7 @@ mod sending;
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +24,6 @@ use io_uring::types::Fd;
 use socket2::SockRef;
 
 use crate::base::{Clock, Time};
-use crate::engine::Lease;
 use crate::engine::clock::MonotonicClock;
 use crate::engine::driver::{
     Address, Close, Driver, DriverEvent, DriverKind, RawSocket, SocketOptions, Token, Wait, Wake,
@@ -32,9 +33,11 @@ use crate::engine::sys::alarm::Alarm;
 use crate::engine::sys::places::Places;
 use crate::engine::sys::socket;
 use crate::engine::sys::wake::EventFd;
+use crate::engine::{BoundDatagrams, DatagramBatch, Lease};
 
 use buffers::Buffers;
 use connection::{Advance, Connection, DriverShared, Leaving, is_passing, outcome};
+use datagrams::PolledDatagrams;
 use operation::{InKernel, Verb, name, named};
 use ring::{Completion, Ring};
 
@@ -53,11 +56,15 @@ pub(in crate::engine) struct UringDriver {
     wake_is_armed: bool,
     alarm: Alarm,
     alarm_is_armed: bool,
+    /// The part of the pool that is reserved for links. Datagram sockets carry nothing else.
+    link_pool: Pool,
     places: Places<Endpoint>,
     /// Sockets and listeners with something to start or cancel.
     dirty: VecDeque<Token>,
     /// Sockets that need a buffer to receive into.
     starved: VecDeque<Token>,
+    /// Datagram sockets that need a buffer, which do not receive from rings.
+    starved_datagrams: Vec<Token>,
     completions: Vec<Completion>,
     /// Events that happened between turns.
     happened: Vec<DriverEvent>,
@@ -65,6 +72,7 @@ pub(in crate::engine) struct UringDriver {
 
 enum Endpoint {
     Connection(Box<Connection>),
+    Datagrams(Box<PolledDatagrams>),
     Listener(Listener),
 }
 
@@ -90,9 +98,11 @@ impl UringDriver {
             wake_is_armed: false,
             alarm: Alarm::new()?,
             alarm_is_armed: false,
+            link_pool: pool.for_links(),
             places: Places::new(),
             dirty: VecDeque::new(),
             starved: VecDeque::new(),
+            starved_datagrams: Vec::new(),
             completions: Vec::new(),
             happened: Vec::new(),
         })
@@ -106,7 +116,7 @@ impl UringDriver {
     fn connection(&mut self, token: Token) -> Option<&mut Connection> {
         match self.places.get_mut(token)? {
             Endpoint::Connection(connection) => Some(connection),
-            Endpoint::Listener(_) => None,
+            Endpoint::Datagrams(_) | Endpoint::Listener(_) => None,
         }
     }
 
@@ -118,17 +128,27 @@ impl UringDriver {
 
     /// Schedules the socket to be advanced when the next turn begins.
     fn list_dirty(&mut self, token: Token) {
-        if let Some(connection) = self.connection(token)
-            && !std::mem::replace(&mut connection.is_dirty, true)
+        if let Some(is_dirty) = self.is_dirty(token)
+            && !std::mem::replace(is_dirty, true)
         {
             self.dirty.push_back(token);
         }
     }
 
+    /// Whether the socket is in the list of those to advance.
+    fn is_dirty(&mut self, token: Token) -> Option<&mut bool> {
+        match self.places.get_mut(token)? {
+            Endpoint::Connection(connection) => Some(&mut connection.is_dirty),
+            Endpoint::Datagrams(datagrams) => Some(&mut datagrams.socket.is_dirty),
+            Endpoint::Listener(_) => None,
+        }
+    }
+
     fn advance_dirty(&mut self, events: &mut Vec<DriverEvent>) -> io::Result<()> {
-        while let Some(token) = self.dirty.pop_front() {
-            if let Some(connection) = self.connection(token) {
-                connection.is_dirty = false;
+        for _ in 0..self.dirty.len() {
+            let Some(token) = self.dirty.pop_front() else { break };
+            if let Some(is_dirty) = self.is_dirty(token) {
+                *is_dirty = false;
             }
             self.advance(token, events)?;
         }
@@ -139,10 +159,14 @@ impl UringDriver {
     fn advance(&mut self, token: Token, events: &mut Vec<DriverEvent>) -> io::Result<()> {
         let advance = match self.places.get_mut(token) {
             Some(Endpoint::Connection(connection)) => connection.advance(token, &mut self.shared)?,
+            Some(Endpoint::Datagrams(datagrams)) => {
+                datagrams.advance(token, &mut self.shared.ring, &self.link_pool, events)?
+            }
             Some(Endpoint::Listener(listener)) => listener.advance(token, &mut self.shared.ring)?,
             None => return Ok(()),
         };
         match advance {
+            Advance::More => self.list_dirty(token),
             Advance::Stays => {}
             Advance::Starves => self.list_starved(token),
             Advance::Goes => events.push(self.end(token)),
@@ -151,6 +175,11 @@ impl UringDriver {
     }
 
     fn list_starved(&mut self, token: Token) {
+        if let Some(Endpoint::Datagrams(datagrams)) = self.places.get_mut(token)
+            && !std::mem::replace(&mut datagrams.socket.is_listed, true)
+        {
+            self.starved_datagrams.push(token);
+        }
         if let Some(connection) = self.connection(token)
             && !std::mem::replace(&mut connection.is_starved, true)
         {
@@ -178,6 +207,12 @@ impl UringDriver {
 
     /// Retries the sockets without a buffer, as many at a time as there are buffers.
     fn retry_starved(&mut self, events: &mut Vec<DriverEvent>) -> io::Result<()> {
+        for token in std::mem::take(&mut self.starved_datagrams) {
+            if let Some(Endpoint::Datagrams(datagrams)) = self.places.get_mut(token) {
+                datagrams.socket.is_listed = false;
+            }
+            self.advance(token, events)?;
+        }
         self.starved.retain(|token| self.places.contains(*token));
         for _ in 0..self.starved.len().min(self.shared.buffers.held()) {
             let Some(token) = self.starved.pop_front() else { break };
@@ -207,10 +242,11 @@ impl UringDriver {
             _ => return self.shared.ring.poll(),
         };
         let now = MonotonicClock.now();
-        if deadline <= now || (self.starved.is_empty() && !self.alarm.goes_off_by(deadline, now)?) {
+        let is_starved = !(self.starved.is_empty() && self.starved_datagrams.is_empty());
+        if deadline <= now || (!is_starved && !self.alarm.goes_off_by(deadline, now)?) {
             return self.shared.ring.poll();
         }
-        let timeout = (!self.starved.is_empty()).then(|| (deadline - now).min(STARVED_WAIT));
+        let timeout = is_starved.then(|| (deadline - now).min(STARVED_WAIT));
         self.shared.ring.wait(timeout)
     }
 
@@ -249,6 +285,7 @@ impl UringDriver {
             (Verb::Receive, Some(Endpoint::Connection(connection))) => {
                 connection.received(token, completion, &mut self.shared, events);
             }
+            (Verb::Receive | Verb::Send, Some(Endpoint::Datagrams(datagrams))) => datagrams.polled(verb, completion),
             (Verb::Watch, Some(Endpoint::Connection(connection))) => connection.watched(token, completion, events),
             (Verb::Accept, Some(Endpoint::Listener(listener))) => listener.accepted(token, completion, events),
             _ => return None,
@@ -367,15 +404,32 @@ impl Driver for UringDriver {
     }
 
     fn receive(&mut self, socket: Token, armed: bool) {
-        if let Some(connection) = self.connection(socket) {
-            connection.arm(armed);
-            self.list_dirty(socket);
+        match self.places.get_mut(socket) {
+            Some(Endpoint::Connection(connection)) => connection.arm(armed),
+            Some(Endpoint::Datagrams(datagrams)) => datagrams.socket.arm(armed),
+            Some(Endpoint::Listener(_)) | None => return,
         }
+        self.list_dirty(socket);
     }
 
     fn serve_link(&mut self, socket: Token) {
         if let Some(connection) = self.connection(socket) {
             connection.serve_link();
+            self.list_dirty(socket);
+        }
+    }
+
+    fn bind(&mut self, socket: Token, address: SocketAddr) -> io::Result<BoundDatagrams> {
+        self.places.check_free(socket)?;
+        let (datagrams, bound) = PolledDatagrams::bind(address)?;
+        self.places.insert(socket, Endpoint::Datagrams(Box::new(datagrams)))?;
+        self.list_dirty(socket);
+        Ok(bound)
+    }
+
+    fn send_datagrams(&mut self, socket: Token, batch: DatagramBatch) {
+        if let Some(Endpoint::Datagrams(datagrams)) = self.places.get_mut(socket) {
+            datagrams.socket.queue(batch);
             self.list_dirty(socket);
         }
     }
@@ -431,6 +485,10 @@ impl Driver for UringDriver {
                 if connection.leaving != Some(Leaving::Close(Close::Abort)) {
                     connection.leaving = Some(Leaving::Close(how));
                 }
+                self.list_dirty(token);
+            }
+            Some(Endpoint::Datagrams(datagrams)) => {
+                datagrams.is_leaving = true;
                 self.list_dirty(token);
             }
             Some(Endpoint::Listener(listener)) => {

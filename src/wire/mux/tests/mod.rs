@@ -9,6 +9,7 @@ mod faults;
 mod garbage;
 mod greeting;
 mod hosts;
+mod lanes;
 mod life;
 mod pressure;
 mod sequences;

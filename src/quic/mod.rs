@@ -1,0 +1,11 @@
+//! Floor 2: QUIC on a core: the socket, the timer and the tasks around [`crate::wire::quic`].
+
+mod connection;
+mod crypto;
+mod endpoint;
+mod error;
+
+pub use connection::{QuicConnection, QuicNews};
+pub use crypto::quic_client;
+pub use endpoint::{MovedDatagram, QuicEndpoint, QuicRoles};
+pub use error::QuicError;
