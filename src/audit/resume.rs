@@ -10,6 +10,8 @@ pub struct Resumer {
     /// Whether that checkpoint was found, here or as the last line of the file before.
     has_head: bool,
     is_whole: bool,
+    /// Whether the log has only what a process writes before it saves its first checkpoint.
+    is_first_start: bool,
 }
 
 /// The point at which a log is continued.
@@ -27,7 +29,7 @@ impl Resumer {
     pub fn new(head: Option<&[u8]>, prev: Option<Chain>) -> Resumer {
         let head = head.map(|head| head.strip_suffix(b"\n").unwrap_or(head).to_vec());
         let has_head = head.as_deref().and_then(Chain::after).is_some_and(|head| prev == Some(head));
-        Resumer { head, chain: prev, has_head, is_whole: true }
+        Resumer { head, chain: prev, has_head, is_whole: true, is_first_start: prev.is_none() }
     }
 
     /// Reads a complete line, given without its line feed.
@@ -35,6 +37,11 @@ impl Resumer {
         let line = ChainedLine::parse(bytes);
         let follows = |chain: Chain| line.is_some_and(|line| (line.seq, line.prev) == (chain.next(), chain.prev()));
         self.is_whole &= line.is_some() && self.chain.is_none_or(follows);
+        let is_of_start = |line: ChainedLine<'_>| {
+            (line.seq == 1 || self.chain.is_some())
+                && matches!(line.kind(), "open" | "cut" | "clock_back" | "checkpoint")
+        };
+        self.is_first_start &= line.is_some_and(is_of_start);
         self.has_head |= self.head.as_deref() == Some(bytes);
         self.chain = Chain::after(bytes);
     }
@@ -44,7 +51,9 @@ impl Resumer {
     pub fn finish(self, rest: &[u8]) -> Option<Resumed> {
         let chain = self.chain?;
         let mut notes = Vec::new();
-        if !self.has_head || !self.is_whole {
+        // A process that was killed at its first start has not saved its checkpoint, and has no line of a call.
+        let lacks_head = !self.has_head && !(self.head.is_none() && self.is_first_start);
+        if lacks_head || !self.is_whole {
             notes.push(altered(self.head.as_deref(), chain));
         }
         notes.extend(cut(rest));

@@ -162,7 +162,8 @@ pub struct Verifier {
     since_checkpoint: u64,
     /// Lines up to this one were removed with their files.
     removed: u64,
-    is_broken: bool,
+    /// Where a file ends within a line, as long as no line was read behind it.
+    broken_at: Option<(String, u64)>,
     file: String,
     line: u64,
     found: Verified,
@@ -182,7 +183,7 @@ impl Verifier {
             chain: None,
             since_checkpoint: 0,
             removed: 0,
-            is_broken: false,
+            broken_at: None,
             file: String::new(),
             line: 0,
             found: Verified::default(),
@@ -191,15 +192,14 @@ impl Verifier {
 
     /// Begins a file; the lines that follow belong to it.
     pub fn begin_file(&mut self, name: &str) {
-        if self.is_broken {
-            self.is_broken = false;
-            self.fault(ChainFault::BrokenLine);
-        }
         (self.file, self.line) = (name.to_owned(), 0);
     }
 
     /// Reads a complete line, given without its line feed.
     pub fn line(&mut self, bytes: &[u8]) {
+        if let Some((file, line)) = self.broken_at.take() {
+            self.fault_at(file, line, ChainFault::BrokenLine);
+        }
         self.line += 1;
         self.found.lines += 1;
         let Some(line) = ChainedLine::parse(bytes) else {
@@ -225,13 +225,15 @@ impl Verifier {
     /// The current file ends within a line.
     pub fn incomplete(&mut self) {
         self.line += 1;
-        self.is_broken = true;
+        self.broken_at = Some((self.file.clone(), self.line));
     }
 
     /// Ends the last file, and returns the result.
     #[must_use]
     pub fn finish(mut self) -> Verified {
-        if std::mem::take(&mut self.is_broken) {
+        // Behind it there may be a file without lines, whose process was killed as it began.
+        if let Some(at) = self.broken_at.take() {
+            (self.file, self.line) = at;
             self.remark(ChainRemark::Incomplete);
         }
         (self.file, self.line) = (String::new(), 0);
@@ -305,9 +307,13 @@ impl Verifier {
     }
 
     fn fault(&mut self, what: ChainFault) {
+        self.fault_at(self.file.clone(), self.line, what);
+    }
+
+    fn fault_at(&mut self, file: String, line: u64, what: ChainFault) {
         self.found.faults_count += 1;
         if self.found.faults.len() < FAULTS_TOLD_MAX {
-            self.found.faults.push(Located { file: self.file.clone(), line: self.line, what });
+            self.found.faults.push(Located { file, line, what });
         }
     }
 

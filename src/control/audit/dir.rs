@@ -1,10 +1,11 @@
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::audit::{CHECKPOINT_LINES, Chain, ChainNote, ChainedLine, CheckpointKey, Resumed, Resumer};
+use crate::control::audit::disk::{AuditDisk, FILE_MODE, SystemDisk};
 use crate::control::audit::error::AuditError;
 use crate::control::audit::key;
 use crate::control::audit::reading::AuditFile;
@@ -16,13 +17,12 @@ pub(super) const HEAD: &str = "audit.head";
 /// The file with the public key.
 pub(super) const PUBLIC_KEY: &str = "audit.pub";
 const LOCK: &str = "audit.lock";
-/// The mode of all files. The group may read them, for programs that ship the log.
-const FILE_MODE: u32 = 0o640;
 const DIR_MODE: u32 = 0o750;
 const DAY_MS: i64 = 24 * 3_600 * 1_000;
 
 /// The directory of a log, and its current file.
-pub(super) struct AuditDir {
+pub(super) struct AuditDir<D = SystemDisk> {
+    disk: D,
     path: PathBuf,
     key: CheckpointKey,
     file: File,
@@ -53,26 +53,27 @@ pub(super) struct Batch {
     head: Option<Vec<u8>>,
 }
 
-impl AuditDir {
+impl<D: AuditDisk> AuditDir<D> {
     /// Opens the log, or creates it if there is none. If its process was killed, the log is continued: a partial line
     /// is removed, which is recorded in the log.
     ///
     /// # Errors
     ///
     /// If another process writes to it, the key cannot be used, or the last file cannot be continued.
-    pub(super) fn open(path: &Path, key_file: &Path, version: &str) -> Result<AuditDir, AuditError> {
+    pub(super) fn open(disk: D, path: &Path, key_file: &Path, version: &str) -> Result<AuditDir<D>, AuditError> {
         DirBuilder::new().recursive(true).mode(DIR_MODE).create(path).map_err(AuditError::io(path))?;
         let lock = lock(path)?;
         let key = key::load_or_make(key_file)?;
         let public = key.public();
         let named = path.join(PUBLIC_KEY);
-        replace(path, PUBLIC_KEY, format!("{}\n", public.text()).as_bytes()).map_err(AuditError::io(named))?;
-        let (file, resumed, len, last_time) = resume(path)?;
+        replace(&disk, path, PUBLIC_KEY, format!("{}\n", public.text()).as_bytes()).map_err(AuditError::io(named))?;
+        let (file, resumed, len, last_time) = resume(&disk, path)?;
         let Resumed { chain, notes } = resumed;
         let path = path.to_path_buf();
-        let day = if len > 0 { day_of(last_time) } else { day_of(WallTime::now()) };
+        let day = if len > 0 { day_of(last_time) } else { day_of(disk.now()) };
         let since_checkpoint = 0;
         let mut dir = AuditDir {
+            disk,
             path,
             key,
             file,
@@ -91,13 +92,15 @@ impl AuditDir {
         notes.iter().for_each(|note| dir.add(&mut batch, &note.body()));
         dir.add_checkpoint(&mut batch);
         let path = dir.path.clone();
-        dir.write(batch, true).and_then(|()| dir.keep_head()).map_err(AuditError::io(path))?;
+        let written = dir.write(batch, true).and_then(|()| dir.keep_head());
+        // From now on there is a checkpoint in its file, whatever is written and lost.
+        written.and_then(|()| dir.disk.sync_names(&dir.path)).map_err(AuditError::io(path))?;
         Ok(dir)
     }
 
     /// Begins a batch. Its first lines record a new file and a clock that was set back, if there are any.
     pub(super) fn begin_batch(&self) -> Batch {
-        let time = WallTime::now();
+        let time = self.disk.now();
         let mut batch = Batch {
             bytes: Vec::new(),
             chain: self.chain,
@@ -143,11 +146,11 @@ impl AuditDir {
     /// The error of the system. The next call tries again.
     pub(super) fn write(&mut self, batch: Batch, sync: bool) -> io::Result<()> {
         if std::mem::replace(&mut self.is_torn, true) {
-            self.file.set_len(self.len)?;
+            self.disk.set_len(&self.file, self.len)?;
         }
-        self.file.write_all(&batch.bytes)?;
+        self.disk.write(&self.file, &batch.bytes)?;
         if sync {
-            self.file.sync_data()?;
+            self.disk.sync(&self.file)?;
         }
         (self.is_torn, self.file_note_due) = (false, false);
         self.len += batch.bytes.len() as u64;
@@ -163,15 +166,15 @@ impl AuditDir {
     /// The error of the system. The next call tries again.
     pub(super) fn keep_head(&mut self) -> io::Result<()> {
         if let Some(head) = &self.head_due {
-            replace(&self.path, HEAD, head)?;
+            replace(&self.disk, &self.path, HEAD, head)?;
             self.head_due = None;
         }
         Ok(())
     }
 
     /// Whether the file must be closed: it has reached this length, or is of another day.
-    pub(super) fn is_full(&self, len_max: u64, now: WallTime) -> bool {
-        self.len >= len_max || (self.len > 0 && day_of(now) != self.day)
+    pub(super) fn is_full(&self, len_max: u64) -> bool {
+        self.len >= len_max || (self.len > 0 && day_of(self.disk.now()) != self.day)
     }
 
     /// Closes the file and begins the next one.
@@ -184,12 +187,13 @@ impl AuditDir {
         let mut batch = self.begin_batch();
         self.add_checkpoint(&mut batch);
         self.write(batch, true)?;
-        let file = create(&self.path, self.chain.next())?;
+        // A process that continues the next file finds this checkpoint at the end of the file before, and no older one.
+        self.keep_head()?;
+        let file = create(&self.disk, &self.path, self.chain.next())?;
         (self.file, self.len, self.is_torn, self.file_note_due) = (file, 0, false, true);
         let batch = self.begin_batch();
         self.day = day_of(batch.time);
-        self.write(batch, true)?;
-        self.keep_head()
+        self.write(batch, true)
     }
 
     /// How many lines have no checkpoint yet.
@@ -220,13 +224,13 @@ fn lock(path: &Path) -> Result<FileLock, AuditError> {
 }
 
 /// Opens the last file of the log, and finds the end of its valid lines. A log without a complete line starts over.
-fn resume(path: &Path) -> Result<(File, Resumed, u64, WallTime), AuditError> {
+fn resume(disk: &impl AuditDisk, path: &Path) -> Result<(File, Resumed, u64, WallTime), AuditError> {
     let head = std::fs::read(path.join(HEAD)).ok();
     let mut files = AuditFile::list(path).map_err(AuditError::io(path))?;
     let mut rest = Vec::new();
     while let Some(last) = files.pop() {
         let at_last = || AuditError::io(&last.path);
-        let before = files.last().map(end_of).transpose()?.flatten();
+        let before = files.iter().rev().find_map(|file| end_of(file).transpose()).transpose()?;
         let mut resumer = Resumer::new(head.as_deref(), before);
         let (mut lines, mut len, mut time) = (last.lines().map_err(at_last())?, 0, None);
         rest.clear();
@@ -241,7 +245,7 @@ fn resume(path: &Path) -> Result<(File, Resumed, u64, WallTime), AuditError> {
         }
         if len == 0 {
             // The file is empty: its process was killed after creating it, or it was truncated.
-            std::fs::remove_file(&last.path).map_err(at_last())?;
+            disk.remove(&last.path).map_err(at_last())?;
             continue;
         }
         let Some(resumed) = resumer.finish(&rest) else {
@@ -249,14 +253,14 @@ fn resume(path: &Path) -> Result<(File, Resumed, u64, WallTime), AuditError> {
         };
         if last.is_compressed {
             // The rest of the file is lost, so the log continues in a new one.
-            let file = create(path, resumed.chain.next()).map_err(at_last())?;
+            let file = create(disk, path, resumed.chain.next()).map_err(at_last())?;
             return Ok((file, resumed, 0, time.unwrap_or_default()));
         }
-        let file = OpenOptions::new().append(true).open(&last.path).map_err(at_last())?;
+        let file = disk.open(&last.path).map_err(at_last())?;
         return Ok((file, resumed, len, time.unwrap_or_default()));
     }
     let resumed = Resumed::anew(head.as_deref(), &rest);
-    let file = create(path, resumed.chain.next()).map_err(AuditError::io(path))?;
+    let file = create(disk, path, resumed.chain.next()).map_err(AuditError::io(path))?;
     Ok((file, resumed, 0, WallTime::default()))
 }
 
@@ -270,20 +274,24 @@ fn end_of(file: &AuditFile) -> Result<Option<Chain>, AuditError> {
     Ok(end)
 }
 
-fn create(dir: &Path, first: u64) -> io::Result<File> {
+fn create(disk: &impl AuditDisk, dir: &Path, first: u64) -> io::Result<File> {
     let path = AuditFile::plain(dir, first).path;
-    let file = OpenOptions::new().create(true).append(true).mode(FILE_MODE).open(path)?;
-    File::open(dir)?.sync_all()?;
+    let file = disk.open(&path)?;
+    if let Err(error) = disk.sync_names(dir) {
+        // The next line goes elsewhere.
+        let _ = disk.remove(&path);
+        return Err(error);
+    }
     Ok(file)
 }
 
 /// Replaces a small file of the directory atomically.
-fn replace(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+fn replace(disk: &impl AuditDisk, dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let aside = dir.join(format!("{name}.tmp"));
-    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(FILE_MODE).open(&aside)?;
-    file.write_all(content)?;
-    file.sync_data()?;
-    std::fs::rename(aside, dir.join(name))
+    let file = disk.open_empty(&aside)?;
+    disk.write(&file, content)?;
+    disk.sync(&file)?;
+    disk.rename(&aside, &dir.join(name))
 }
 
 #[cfg(test)]
@@ -294,13 +302,14 @@ mod tests {
     #[test]
     fn a_file_begins_with_its_note_even_if_that_could_not_be_written_at_once() {
         let home = tempfile::tempdir().unwrap();
-        let mut dir = AuditDir::open(&home.path().join("log"), &home.path().join("audit.key"), "1.2.3").unwrap();
+        let mut dir =
+            AuditDir::open(SystemDisk, &home.path().join("log"), &home.path().join("audit.key"), "1.2.3").unwrap();
         let next = AuditFile::plain(dir.path(), dir.chain.next()).path;
         std::os::unix::fs::symlink("/dev/full", &next).unwrap();
         dir.rotate().unwrap_err();
         // There is space again.
         std::fs::remove_file(&next).unwrap();
-        dir.file = create(dir.path(), dir.chain.next()).unwrap();
+        dir.file = create(&SystemDisk, dir.path(), dir.chain.next()).unwrap();
         for _ in 0..2 {
             let mut batch = dir.begin_batch();
             dir.add(&mut batch, &AuditCallLine { role: "edge", outcome: "ok", ..AuditCallLine::default() }.body());

@@ -8,6 +8,7 @@
 mod archive;
 mod checking;
 mod dir;
+mod disk;
 mod error;
 mod index;
 mod key;

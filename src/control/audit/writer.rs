@@ -7,9 +7,9 @@ use crate::audit::ChainNote;
 use crate::base::Trouble;
 use crate::control::audit::archive::{Archive, Keeping};
 use crate::control::audit::dir::AuditDir;
+use crate::control::audit::disk::{AuditDisk, SystemDisk};
 use crate::control::audit::error::AuditError;
 use crate::control::audit::worker::Worker;
-use crate::control::wall_time::WallTime;
 use crate::engine::MailSender;
 use crate::serve::{AUDIT_WAIT_MAX, AuditEntries, AuditEntry, AuditLog};
 
@@ -60,28 +60,15 @@ impl AuditWriter {
     /// If another process writes to it, the key cannot be used, the last file cannot be continued, or the system cannot
     /// create a thread.
     pub fn start(settings: AuditWriterSettings, version: &str) -> Result<AuditWriter, AuditError> {
-        let dir = AuditDir::open(&settings.dir, &settings.key_file, version)?;
+        let dir = AuditDir::open(SystemDisk, &settings.dir, &settings.key_file, version)?;
         let (log, entries) = AuditLog::new(settings.is_required);
         log.keep_arguments(settings.arguments_len_max);
         let keeping =
             Keeping { compress: settings.compress, age_max: settings.keep_age, len_max: settings.keep_len_max };
         let archive = Archive::start(keeping, dir.path(), dir.lock(), log.clone());
         let (archive, tidies) = archive.map_err(AuditError::io(&settings.dir))?;
-        let writing = Writing {
-            dir,
-            log: log.clone(),
-            entries,
-            tidies,
-            is_synced: settings.is_synced,
-            file_len_max: settings.file_len_max,
-            lost_noted: 0,
-            checkpoint_at: Instant::now() + CHECKPOINT_INTERVAL,
-            tidy_at: Instant::now() + TIDY_INTERVAL,
-            rotate_at: Instant::now(),
-            head: Trouble::default(),
-            rotation: Trouble::default(),
-        };
-        let thread = Worker::start("adit-audit", move || writing.run());
+        let writing = Writing::new(dir, log.clone(), tidies, &settings, Instant::now());
+        let thread = Worker::start("adit-audit", move || writing.run(&entries));
         Ok(AuditWriter { log, thread: thread.map_err(AuditError::io(&settings.dir))?, archive })
     }
 
@@ -109,10 +96,9 @@ impl AuditWriter {
 }
 
 /// The state of the writing thread.
-struct Writing {
-    dir: AuditDir,
+struct Writing<D = SystemDisk> {
+    dir: AuditDir<D>,
     log: AuditLog,
-    entries: AuditEntries,
     /// Asks the archive thread to process closed files.
     tidies: SyncSender<()>,
     is_synced: bool,
@@ -129,19 +115,46 @@ struct Writing {
     rotation: Trouble,
 }
 
-impl Writing {
-    fn run(mut self) {
+impl<D: AuditDisk> Writing<D> {
+    fn new(
+        dir: AuditDir<D>,
+        log: AuditLog,
+        tidies: SyncSender<()>,
+        settings: &AuditWriterSettings,
+        now: Instant,
+    ) -> Writing<D> {
+        let &AuditWriterSettings { is_synced, file_len_max, .. } = settings;
+        let (checkpoint_at, tidy_at) = (now + CHECKPOINT_INTERVAL, now + TIDY_INTERVAL);
+        let (lost_noted, head, rotation) = Default::default();
+        let rotate_at = now;
+        Writing {
+            dir,
+            log,
+            tidies,
+            is_synced,
+            file_len_max,
+            lost_noted,
+            checkpoint_at,
+            tidy_at,
+            rotate_at,
+            head,
+            rotation,
+        }
+    }
+
+    fn run(mut self, entries: &AuditEntries) {
         // If this thread panics, calls that require the log must fail.
         let _broken = BrokenOnDrop(self.log.clone());
         let (mut taken, mut waiting) = (Vec::new(), Vec::new());
         loop {
             let until = if self.log.is_broken() { Instant::now() + RETRY_INTERVAL } else { self.due_at() };
-            self.entries.take(&mut taken, until.saturating_duration_since(Instant::now()));
-            let is_closed = self.write(&mut taken, &mut waiting);
+            entries.take(&mut taken, until.saturating_duration_since(Instant::now()));
+            let now = Instant::now();
+            let is_closed = self.write(&mut taken, &mut waiting, now);
             if is_closed {
                 return;
             }
-            self.look_after_files();
+            self.look_after_files(now);
         }
     }
 
@@ -151,8 +164,7 @@ impl Writing {
     }
 
     /// Writes these lines. Returns whether the log was closed.
-    fn write(&mut self, taken: &mut Vec<AuditEntry>, waiting: &mut Vec<MailSender<()>>) -> bool {
-        let now = Instant::now();
+    fn write(&mut self, taken: &mut Vec<AuditEntry>, waiting: &mut Vec<MailSender<()>>, now: Instant) -> bool {
         let mut batch = self.dir.begin_batch();
         let was_broken = self.log.is_broken();
         let lost = self.log.lost();
@@ -218,9 +230,8 @@ impl Writing {
         is_closed
     }
 
-    fn look_after_files(&mut self) {
-        let now = Instant::now();
-        let is_full = !self.log.is_broken() && self.dir.is_full(self.file_len_max, WallTime::now());
+    fn look_after_files(&mut self, now: Instant) {
+        let is_full = !self.log.is_broken() && self.dir.is_full(self.file_len_max);
         if is_full && now >= self.rotate_at {
             match self.dir.rotate() {
                 Ok(()) if self.rotation.ends() => tracing::info!("the next file of the audit log was started"),
@@ -251,6 +262,9 @@ impl Drop for BrokenOnDrop {
     }
 }
 
+#[cfg(test)]
+#[path = "kills_tests.rs"]
+mod kills;
 #[cfg(test)]
 #[path = "writer_tests.rs"]
 mod tests;
