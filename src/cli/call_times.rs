@@ -116,6 +116,7 @@ mod tests {
             reloads,
             tools: Vec::new(),
             approvals: None,
+            otlp: None,
         }
     }
 
