@@ -117,6 +117,7 @@ mod tests {
             tools: Vec::new(),
             approvals: None,
             dashboard: Default::default(),
+            otlp: None,
         }
     }
 

@@ -168,7 +168,7 @@ impl TraceQueue {
             return context.is_sampled.then_some(context.trace);
         }
         let [.., a, b, c, d] = own.bytes();
-        let place = u64::from(u32::from_be_bytes([a, b, c, d])) * u64::from(SAMPLES_OF) >> 32;
+        let place = (u64::from(u32::from_be_bytes([a, b, c, d])) * u64::from(SAMPLES_OF)) >> 32;
         (place < u64::from(self.settings.sampled)).then_some(own)
     }
 }

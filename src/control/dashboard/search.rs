@@ -115,8 +115,8 @@ impl AuditSearch {
 
 /// The newest lines that match, with the index, or without it if it cannot be used; the last one first.
 fn find(dir: &Path, filter: &LineFilter, limit: usize) -> io::Result<VecDeque<Value>> {
-    let indexed =
-        AuditIndex::open(dir).and_then(|index| index.map(|mut index| index.newest(filter, limit)).transpose());
+    let indexed = AuditIndex::open(dir, &mut |_, _| ())
+        .and_then(|index| index.map(|mut index| index.newest(filter, limit)).transpose());
     let found = match indexed {
         Ok(found) => found.unwrap_or_default(),
         Err(error) => {

@@ -51,6 +51,7 @@ pub struct OtlpSettings {
 pub struct OtlpExporter {
     settings: OtlpSettings,
     counts: Arc<OtlpCounts>,
+    last_within: Duration,
 }
 
 /// An export that runs on the control thread.
@@ -72,7 +73,7 @@ impl OtlpExporter {
     pub fn new(settings: OtlpSettings) -> OtlpExporter {
         let counts = Arc::<OtlpCounts>::default();
         settings.traces.iter().for_each(|queue| counts.show_queue(queue));
-        OtlpExporter { settings, counts }
+        OtlpExporter { settings, counts, last_within: LAST_WITHIN }
     }
 
     /// Exports until it is told to finish. The counts are reported in `state`, whose metrics are exported.
@@ -91,17 +92,21 @@ impl OtlpExporter {
         let Some(queue) = &self.settings.traces else { return };
         let (mut back_off, mut trouble) = (BackOff::new(self.settings.instance), Trouble::default());
         let (mut batch, mut pause) = (None, self.settings.traces_interval);
-        while !sleep_or_end(pause, &mut ending).await {
+        while unless_ended(tokio::time::sleep(pause), &mut ending).await.is_some() {
             pause = self.settings.traces_interval;
-            if let Err(refusal) = self.send_spans(queue, &mut batch).await {
-                pause = pause.max(back_off.pause(&refusal));
-                log_failure(&mut trouble, Signal::Traces, &refusal);
-            } else {
-                back_off.on_success();
-                log_success(&mut trouble, Signal::Traces);
+            match unless_ended(self.send_spans(queue, &mut batch), &mut ending).await {
+                Some(Ok(())) => {
+                    back_off.on_success();
+                    log_success(&mut trouble, Signal::Traces);
+                }
+                Some(Err(refusal)) => {
+                    pause = pause.max(back_off.pause(&refusal));
+                    log_failure(&mut trouble, Signal::Traces, &refusal);
+                }
+                None => break,
             }
         }
-        let last = tokio::time::timeout(LAST_WITHIN, self.send_spans(queue, &mut batch)).await;
+        let last = tokio::time::timeout(self.last_within, self.send_spans(queue, &mut batch)).await;
         if !matches!(last, Ok(Ok(()))) {
             let lost = batch.map_or(0, |batch| batch.spans);
             self.counts.on_spans(SpanOutcome::Failed, lost);
@@ -115,7 +120,7 @@ impl OtlpExporter {
             let Some(Batch { body, spans, since }) = batch.take().or_else(|| self.next_batch(queue)) else {
                 return Ok(());
             };
-            // Kept while the request is out, in case this future is dropped.
+            // Kept while the request is out: this future is dropped when the process ends.
             *batch = Some(Batch { body: body.clone(), spans, since });
             let sent = self.settings.endpoint.post(Signal::Traces, body).await;
             self.counts.on_request(Signal::Traces, sent.is_ok());
@@ -153,9 +158,10 @@ impl OtlpExporter {
         let Some(interval) = self.settings.metrics_interval else { return };
         let (mut back_off, mut trouble) = (BackOff::new(!self.settings.instance), Trouble::default());
         let mut pause = interval;
-        while !sleep_or_end(pause, &mut ending).await {
+        while unless_ended(tokio::time::sleep(pause), &mut ending).await.is_some() {
             pause = interval;
-            let sent = self.settings.endpoint.post(Signal::Metrics, self.metrics(state).await).await;
+            let sending = async { self.settings.endpoint.post(Signal::Metrics, self.metrics(state).await).await };
+            let Some(sent) = unless_ended(sending, &mut ending).await else { return };
             self.counts.on_request(Signal::Metrics, sent.is_ok());
             match sent {
                 Ok(_) => {
@@ -201,12 +207,12 @@ impl RunningExport {
     }
 }
 
-/// Sleeps; returns true at once when the export ends.
-async fn sleep_or_end(pause: Duration, ending: &mut watch::Receiver<bool>) -> bool {
+/// Does this work, unless the export ends first. A collector that hangs must not delay the end of the process.
+async fn unless_ended<T>(work: impl Future<Output = T>, ending: &mut watch::Receiver<bool>) -> Option<T> {
     tokio::select! {
-        () = tokio::time::sleep(pause) => false,
+        done = work => Some(done),
         // If the sender is dropped, the process ends as well.
-        _ = ending.wait_for(|ends| *ends) => true,
+        _ = ending.wait_for(|ends| *ends) => None,
     }
 }
 
@@ -220,5 +226,54 @@ fn log_failure(trouble: &mut Trouble, signal: Signal, refusal: &OtlpRefusal) {
 fn log_success(trouble: &mut Trouble, signal: Signal) {
     if trouble.ends() {
         tracing::info!(?signal, "the OTLP endpoint takes what is exported again");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::base::Time;
+    use crate::control::sample;
+    use crate::latency::{CallOrigin, CallPoints, CallRecord, CallTrace, SAMPLES_OF, TextStart, TraceSettings};
+
+    #[tokio::test]
+    async fn a_collector_that_hangs_does_not_delay_the_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let settings = TraceSettings { sampled: SAMPLES_OF, queue_max: 1, process: 1, joins_edge: true };
+        let queue = Arc::new(TraceQueue::new(settings));
+        let time = Time::ZERO;
+        queue.push(CallTrace {
+            record: CallRecord::new(time),
+            points: CallPoints { began: time, sent: None, first: None, last: None, ended: time },
+            sampled: queue.sample_at_edge(None, None, CallOrigin { process: 1, number: 1 }).unwrap(),
+            route: TextStart::of("demo"),
+            http_method: "POST",
+            method: "ping",
+            target: TextStart::of(""),
+            rpc_id: TextStart::of("1"),
+            revision: TextStart::of(""),
+            session: None,
+        });
+        let hour = Duration::from_secs(3_600);
+        let exporter = OtlpExporter::new(OtlpSettings {
+            endpoint: OtlpEndpoint::new(&url, None, None, hour).unwrap(),
+            traces: Some(Arc::clone(&queue)),
+            traces_interval: Duration::from_millis(1),
+            metrics_interval: Some(Duration::from_millis(1)),
+            role: RoleKind::Edge,
+            service_name: "adit-edge".to_owned(),
+            instance: 1,
+        });
+        let counts = Arc::clone(&exporter.counts);
+        let state = State::new(sample::facts(), Vec::new(), None);
+        let running = OtlpExporter { last_within: Duration::from_millis(20), ..exporter }.start(&state);
+        // Both signals have a connection of their own.
+        let accepted = tokio::task::spawn_blocking(move || [(); 2].map(|()| listener.accept().unwrap().0));
+        let _open = accepted.await.unwrap();
+        running.finish().await;
+        assert_eq!(counts.reading().spans, [("accepted", 0), ("rejected", 0), ("failed", 1)]);
     }
 }

@@ -371,7 +371,7 @@ mod tests {
             // Interrupted before the decisive step: the old store stays, whatever other files exist.
             fs::write(path.with_extension("restoring"), "half").unwrap();
             fs::write(path.with_extension("restoring-journal"), "half").unwrap();
-            stage(&backup, &path, false, NOW).unwrap();
+            stage(&backup, &path, false, NOW, None).unwrap();
             finish(&path, moves).unwrap();
             if moves < 4 {
                 // In between, nothing opens a store.
