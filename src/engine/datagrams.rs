@@ -79,13 +79,6 @@ impl Datagrams {
     pub fn poll_ready(&self, cx: &Context<'_>) -> Poll<()> {
         self.core.shared().sockets.borrow_mut().datagrams(self.token).poll_ready(cx)
     }
-
-    /// How many batches the system has refused to send.
-    #[must_use]
-    #[cfg(feature = "internals")]
-    pub fn dropped(&self) -> u64 {
-        self.core.shared().sockets.borrow_mut().datagrams(self.token).dropped()
-    }
 }
 
 impl Drop for Datagrams {

@@ -82,7 +82,6 @@ pub(super) struct DatagramState {
     is_paused: bool,
     receive_waker: Option<Waker>,
     queued_bytes: usize,
-    dropped: u64,
     send_waker: Option<Waker>,
 }
 
@@ -214,9 +213,10 @@ impl Sockets {
                     }
                 }
             }
-            DriverEvent::DatagramsDropped { socket, bytes, .. } => {
+            DriverEvent::DatagramsDropped { socket, bytes, error } => {
                 if let Some(state) = self.find_datagrams(socket) {
-                    state.dropped += 1;
+                    // Usual for probes of a path's size; the sender notices the loss by itself.
+                    tracing::trace!(bytes, %error, "datagrams dropped");
                     state.sent(bytes);
                 }
             }
@@ -516,12 +516,6 @@ impl DatagramState {
         }
         keep(&mut self.send_waker, cx);
         Poll::Pending
-    }
-
-    /// How many batches the system has refused.
-    #[cfg(feature = "internals")]
-    pub(super) fn dropped(&self) -> u64 {
-        self.dropped
     }
 
     fn has_room(&self) -> bool {

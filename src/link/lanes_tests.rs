@@ -1,13 +1,14 @@
 //! Links over QUIC between two simulated hosts.
 
 use std::cell::{Cell, RefCell};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::rc::Rc;
 use std::time::Duration;
 
 use rustls::pki_types::UnixTime;
 
 use crate::base::{CoreId, LinkId, Secret, Time, Traffic};
+use crate::engine::ladder::{self, DriverChoice};
 use crate::engine::sim::{Faults, SimNet, Simulation};
 use crate::engine::{ByteStream, Core, Pool, send_bytes};
 use crate::link::{Link, LinkEnded, LinkStream};
@@ -25,6 +26,12 @@ const PATIENCE: Duration = Duration::from_secs(120);
 struct Bed {
     sim: Simulation,
     net: SimNet,
+    ends: Ends,
+}
+
+/// Both ends of one link, on any driver.
+#[derive(Clone)]
+struct Ends {
     /// Both ends of the link, once it is up.
     links: Rc<RefCell<Vec<Link>>>,
     ended: Rc<RefCell<Vec<LinkEnded>>>,
@@ -54,6 +61,28 @@ impl Bed {
             core
         };
         let (edge, connector) = (core(EDGE.ip()), core(CONNECTOR));
+        let mut bed = Bed { sim, net, ends: Ends::start(&edge, EDGE, &connector) };
+        let links = Rc::clone(&bed.ends.links);
+        bed.until(|| links.borrow().len() == 2);
+        bed
+    }
+
+    #[track_caller]
+    fn until(&mut self, done: impl FnMut() -> bool) {
+        let deadline = self.net.now() + PATIENCE;
+        self.sim.run(deadline, done).unwrap();
+    }
+
+    #[track_caller]
+    fn until_echoed(&mut self, calls: usize) {
+        let echoed = Rc::clone(&self.ends.echoed);
+        self.until(|| echoed.get() == calls);
+    }
+}
+
+impl Ends {
+    /// An edge at `at`, and a connector that dials it.
+    fn start(edge: &Core, at: SocketAddr, connector: &Core) -> Ends {
         let authority = Authority::new("test", UnixTime::now(), 1).unwrap();
         let certificate = authority.issue(&["edge.test"]).unwrap().server_cert(UnixTime::now()).unwrap();
         let alpn = vec![ALPN_LINK.to_vec()];
@@ -63,16 +92,15 @@ impl Bed {
         roots.add_der(authority.cert_der().clone()).unwrap();
         let client = client_config(ClientSettings { roots, alpn, ..ClientSettings::default() }).unwrap();
         let (links, ended, echoed) = (Rc::default(), Rc::default(), Rc::default());
-        let mut bed = Bed { sim, net, links, ended, echoed, edge: edge.clone() };
-        bed.start_edge(&edge, roles(move || Some(server.clone())));
-        bed.start_connector(&connector, client);
-        let links = Rc::clone(&bed.links);
-        bed.until(|| links.borrow().len() == 2);
-        bed
+        let ends = Ends { links, ended, echoed, edge: edge.clone() };
+        ends.start_edge(at, roles(move || Some(server.clone())));
+        ends.start_connector(connector, at, client);
+        ends
     }
 
-    fn start_edge(&self, core: &Core, roles: QuicRoles) {
-        let endpoint = QuicEndpoint::bind(core, EDGE, QuicSettings::default(), &keys(), roles).unwrap();
+    fn start_edge(&self, at: SocketAddr, roles: QuicRoles) {
+        let core = &self.edge;
+        let endpoint = QuicEndpoint::bind(core, at, QuicSettings::default(), &keys(), roles).unwrap();
         core.spawn(endpoint.clone().run());
         let (on, links, ended) = (core.clone(), Rc::clone(&self.links), Rc::clone(&self.ended));
         core.spawn(async move {
@@ -90,15 +118,16 @@ impl Bed {
         });
     }
 
-    fn start_connector(&self, core: &Core, tls: std::sync::Arc<crate::tls::ClientConfig>) {
-        let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
+    fn start_connector(&self, core: &Core, at: SocketAddr, tls: std::sync::Arc<crate::tls::ClientConfig>) {
+        let any = if at.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+        let any = SocketAddr::new(any, 0);
         let endpoint = QuicEndpoint::bind(core, any, QuicSettings::default(), &keys(), roles(|| None)).unwrap();
         core.spawn(endpoint.clone().run());
         let (on, links, ended) = (core.clone(), Rc::clone(&self.links), Rc::clone(&self.ended));
         core.spawn(async move {
             let crypto = quic_client(&tls).unwrap();
             let deadline = on.turn_time() + PATIENCE;
-            let connection = endpoint.connect(crypto, EDGE, "edge.test", deadline).await.unwrap();
+            let connection = endpoint.connect(crypto, at, "edge.test", deadline).await.unwrap();
             let hello = Hello {
                 tunnel: "tnl_test".parse().unwrap(),
                 secret: Secret::from("a secret of the tunnel"),
@@ -144,18 +173,6 @@ impl Bed {
     fn edge_link(&self) -> Link {
         self.links.borrow().iter().find(|link| link.id() == LinkId(1)).unwrap().clone()
     }
-
-    #[track_caller]
-    fn until(&mut self, done: impl FnMut() -> bool) {
-        let deadline = self.net.now() + PATIENCE;
-        self.sim.run(deadline, done).unwrap();
-    }
-
-    #[track_caller]
-    fn until_echoed(&mut self, calls: usize) {
-        let echoed = Rc::clone(&self.echoed);
-        self.until(|| echoed.get() == calls);
-    }
 }
 
 fn open<'a>() -> Open<'a> {
@@ -198,12 +215,12 @@ fn rough(seed: u64) -> Faults {
 fn calls_come_back_whole_whatever_happens_to_datagrams() {
     for seed in 1..=4 {
         let mut bed = Bed::new(seed, if seed == 1 { Faults::none() } else { rough(seed) });
-        bed.call(30, 2_000);
-        bed.call(2, 300_000);
+        bed.ends.call(30, 2_000);
+        bed.ends.call(2, 300_000);
         bed.until_echoed(32);
-        bed.call(1, 1);
+        bed.ends.call(1, 1);
         bed.until_echoed(33);
-        assert!(bed.ended.borrow().is_empty(), "seed {seed}: {:?}", bed.ended.borrow());
+        assert!(bed.ends.ended.borrow().is_empty(), "seed {seed}: {:?}", bed.ends.ended.borrow());
     }
 }
 
@@ -211,22 +228,22 @@ fn calls_come_back_whole_whatever_happens_to_datagrams() {
 fn nothing_of_a_call_is_left_after_its_end() {
     let mut bed = Bed::new(5, Faults::none());
     for round in 1..=3 {
-        bed.call(20, 500);
+        bed.ends.call(20, 500);
         bed.until_echoed(20 * round);
         let until = bed.net.now() + Duration::from_secs(1);
         bed.sim.run_until(until).unwrap();
-        assert!(bed.links.borrow().iter().all(|link| link.streams_live() == 0 && link.streams_held() == 0));
+        assert!(bed.ends.links.borrow().iter().all(|link| link.streams_live() == 0 && link.streams_held() == 0));
     }
 }
 
 #[test]
 fn a_reset_reaches_the_other_side_with_its_cause() {
     let mut bed = Bed::new(6, Faults::none());
-    let stream = bed.edge_link().open(&open()).unwrap();
+    let stream = bed.ends.edge_link().open(&open()).unwrap();
     // The connector echoes nothing of a stream that is reset before it ended.
     let broken = Rc::new(Cell::new(None));
-    let (seen, core) = (Rc::clone(&broken), bed.edge.clone());
-    bed.edge.spawn(async move {
+    let (seen, core) = (Rc::clone(&broken), bed.ends.edge.clone());
+    bed.ends.edge.spawn(async move {
         send_bytes(&stream, core.pool(), b"begun").await.unwrap();
         let first = stream.recv().await.unwrap();
         assert_eq!(first.as_deref(), Some(&b"begun"[..]));
@@ -236,21 +253,49 @@ fn a_reset_reaches_the_other_side_with_its_cause() {
     bed.until(|| broken.get().is_some());
     let until = bed.net.now() + Duration::from_secs(1);
     bed.sim.run_until(until).unwrap();
-    assert!(bed.links.borrow().iter().all(|link| link.streams_live() == 0 && link.streams_held() == 0));
-    assert!(bed.ended.borrow().is_empty());
+    assert!(bed.ends.links.borrow().iter().all(|link| link.streams_live() == 0 && link.streams_held() == 0));
+    assert!(bed.ends.ended.borrow().is_empty());
 }
 
 #[test]
 fn a_close_is_told_with_its_reason_and_silence_is_noticed() {
     let mut bed = Bed::new(7, Faults::none());
-    bed.edge_link().close(Fault::Revoked);
-    let ended = Rc::clone(&bed.ended);
+    bed.ends.edge_link().close(Fault::Revoked);
+    let ended = Rc::clone(&bed.ends.ended);
     bed.until(|| ended.borrow().len() == 2);
-    assert!(bed.ended.borrow().iter().all(|ended| ended.fault == Fault::Revoked), "{:?}", bed.ended.borrow());
+    assert!(bed.ends.ended.borrow().iter().all(|ended| ended.fault == Fault::Revoked), "{:?}", bed.ends.ended.borrow());
 
     let mut bed = Bed::new(8, Faults::none());
     bed.net.set_faults(Faults { datagram_loss_chance: 1.0, ..Faults::none() });
-    let ended = Rc::clone(&bed.ended);
+    let ended = Rc::clone(&bed.ends.ended);
     bed.until(|| ended.borrow().len() == 2);
     assert!(bed.net.now() < Time::ZERO + Duration::from_secs(30));
+}
+
+#[test]
+fn calls_go_over_real_sockets_on_each_driver() {
+    for (choice, at) in [
+        (DriverChoice::Epoll, IpAddr::from(Ipv4Addr::LOCALHOST)),
+        (DriverChoice::Auto, Ipv4Addr::LOCALHOST.into()),
+        (DriverChoice::Auto, Ipv6Addr::LOCALHOST.into()),
+    ] {
+        // Free a moment ago, and nobody else asks for UDP ports here.
+        let at = UdpSocket::bind((at, 0)).unwrap().local_addr().unwrap();
+        let pool = Pool::new(16 << 20);
+        let core = Core::new(CoreId(0), ladder::start(choice, &pool).unwrap().driver, pool, Duration::ZERO);
+        let ends = Ends::start(&core, at, &core);
+        let watched = core.clone();
+        core.run(async move {
+            while ends.links.borrow().len() < 2 {
+                watched.sleep(Duration::from_millis(1)).await;
+            }
+            ends.call(20, 3_000);
+            ends.call(1, 1_000_000);
+            while ends.echoed.get() < 21 {
+                watched.sleep(Duration::from_millis(1)).await;
+            }
+            assert!(ends.ended.borrow().is_empty());
+        })
+        .unwrap();
+    }
 }

@@ -290,7 +290,7 @@ impl QuicEndpoint {
                 }),
                 QuicEvent::Opened { key } => self.with(key, |state| state.tell(QuicNews::Opened)),
                 QuicEvent::Readable { key, stream } => self.with(key, |state| state.tell(QuicNews::Readable(stream))),
-                QuicEvent::Writable { key, .. } | QuicEvent::Available { key } => {
+                QuicEvent::Writable { key } | QuicEvent::Available { key } => {
                     self.with(key, |state| state.tell(QuicNews::Unblocked));
                 }
                 QuicEvent::Stopped { key, stream, code } => {

@@ -63,8 +63,6 @@ pub enum QuicEvent {
     Writable {
         /// The connection.
         key: ConnectionKey,
-        /// The stream.
-        stream: StreamId,
     },
     /// The peer reads no more from a stream.
     Stopped {
@@ -445,7 +443,7 @@ impl QuicMachine {
                 Event::ConnectionLost { reason } => QuicEvent::Lost { key, why: reason },
                 Event::Stream(StreamEvent::Opened { dir: Dir::Bi }) => QuicEvent::Opened { key },
                 Event::Stream(StreamEvent::Readable { id }) => QuicEvent::Readable { key, stream: id },
-                Event::Stream(StreamEvent::Writable { id }) => QuicEvent::Writable { key, stream: id },
+                Event::Stream(StreamEvent::Writable { .. }) => QuicEvent::Writable { key },
                 Event::Stream(StreamEvent::Stopped { id, error_code }) => {
                     QuicEvent::Stopped { key, stream: id, code: error_code.into_inner() }
                 }
