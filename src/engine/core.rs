@@ -1,6 +1,7 @@
 //! A core: one driver, its sockets, timers, buffers and tasks.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
@@ -14,6 +15,7 @@ use crate::base::{Clock, CoreId, Time};
 use crate::engine::Pool;
 use crate::engine::driver::{Driver, DriverEvent, DriverKind, Wait};
 use crate::engine::executor::Executor;
+use crate::engine::local::{LocalQueue, ServerNumber};
 use crate::engine::pool::Trimmed;
 use crate::engine::sockets::Sockets;
 use crate::engine::spin::SpinEstimate;
@@ -36,6 +38,7 @@ pub(super) struct CoreShared {
     #[cfg(feature = "internals")]
     kind: DriverKind,
     pub(super) sockets: RefCell<Sockets>,
+    pub(super) local_servers: RefCell<BTreeMap<ServerNumber, Rc<LocalQueue>>>,
     executor: Executor,
     timers: RefCell<Timers>,
     /// Tasks that are woken when nothing else is ready, before the driver's turn.
@@ -63,6 +66,7 @@ impl Core {
             turn_time: Cell::new(driver.now()),
             driver: RefCell::new(driver),
             sockets: RefCell::default(),
+            local_servers: RefCell::default(),
             executor: Executor::new(wake),
             timers: RefCell::default(),
             turn_end: RefCell::default(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::base::{Clock, Time};
 use crate::engine::core::Core;
-use crate::engine::driver::{Address, Close, RawSocket, SocketOptions, Token};
+use crate::engine::driver::{Address, Close, Driver, RawSocket, SocketOptions, Token};
 use crate::engine::sockets::SocketState;
 use crate::engine::{ByteStream, Class, Lease, StreamError};
 
@@ -72,6 +72,12 @@ impl Core {
         }
         socket.arm();
         Ok(socket)
+    }
+
+    /// The two ends of a new connection within this core, which the driver does not know.
+    pub(super) fn pair(&self) -> [Socket; 2] {
+        let tokens = self.shared().sockets.borrow_mut().open_pair();
+        tokens.map(|token| Socket { core: self.clone(), token })
     }
 
     /// The number of open sockets and listeners.
@@ -165,7 +171,8 @@ impl Drop for Listener {
     }
 }
 
-/// A connection on a core: TCP, or a Unix stream socket.
+/// A connection on a core: TCP, a Unix stream socket, or one to a [`LocalServer`](crate::engine::LocalServer) of the same core,
+/// for which the other end takes the place of the system.
 ///
 /// Dropping it sends queued bytes, for up to [`LINGER_MAX`], and closes it.
 pub struct Socket {
@@ -217,22 +224,25 @@ impl Socket {
     /// Costs two system calls.
     #[must_use]
     pub fn in_flight_bytes(&self) -> usize {
-        self.core.shared().driver.borrow().in_flight_bytes(self.token)
+        self.in_driver(0, |driver, token| driver.in_flight_bytes(token))
     }
 
     /// Whether the system holds bytes, the end or an error of the connection that the core has not received yet. Costs a system
     /// call.
     #[must_use]
     pub fn has_pending_input(&self) -> bool {
-        self.core.shared().driver.borrow().has_pending_input(self.token)
+        self.in_driver(false, |driver, token| driver.has_pending_input(token))
     }
 
     /// Removes the connection from its core after queued bytes were sent.
     ///
     /// # Errors
     ///
-    /// If the connection failed first.
+    /// If the connection failed first, or both its ends are on this core.
     pub async fn detach(self) -> Result<Detached, StreamError> {
+        if self.peer().is_some() {
+            return Err(StreamError::Closed);
+        }
         self.core.shared().driver.borrow_mut().detach(self.token);
         let raw = poll_fn(|cx| self.with(|state| state.poll_left(cx))).await?;
         let received = self.with(SocketState::take_received);
@@ -240,12 +250,25 @@ impl Socket {
     }
 
     fn unacknowledged_bytes(&self) -> usize {
-        self.core.shared().driver.borrow().unacknowledged_bytes(self.token)
+        self.in_driver(0, |driver, token| driver.unacknowledged_bytes(token))
     }
 
     /// Whether the connection has ended, on either side. Costs a system call.
     pub(super) fn is_over(&self) -> bool {
-        self.core.shared().driver.borrow().is_over(self.token)
+        self.in_driver(self.with(|state| state.is_over()), |driver, token| driver.is_over(token))
+    }
+
+    /// What the driver knows of the connection, or `without` if it does not know it.
+    fn in_driver<T>(&self, without: T, ask: impl FnOnce(&dyn Driver, Token) -> T) -> T {
+        match self.peer() {
+            None => ask(&**self.core.shared().driver.borrow(), self.token),
+            Some(_) => without,
+        }
+    }
+
+    /// The other end, if it is on this core and the driver knows neither.
+    fn peer(&self) -> Option<Token> {
+        self.with(|state| state.peer())
     }
 
     fn arm(&self) {
@@ -260,7 +283,7 @@ impl Socket {
 impl ByteStream for Socket {
     fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
         let shared = self.core.shared();
-        shared.sockets.borrow_mut().socket(self.token).poll_recv(self.token, &mut **shared.driver.borrow_mut(), cx)
+        shared.sockets.borrow_mut().poll_recv(self.token, &mut **shared.driver.borrow_mut(), cx)
     }
 
     fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
@@ -271,8 +294,14 @@ impl ByteStream for Socket {
         if lease.is_empty() {
             return Ok(());
         }
-        self.with(|state| state.queue(lease.len()))?;
-        self.core.shared().driver.borrow_mut().send(self.token, lease);
+        let shared = self.core.shared();
+        let mut sockets = shared.sockets.borrow_mut();
+        let state = sockets.socket(self.token);
+        state.queue(lease.len())?;
+        match state.peer() {
+            None => shared.driver.borrow_mut().send(self.token, lease),
+            Some(peer) => sockets.pass(self.token, peer, lease, self.core.turn_time()),
+        }
         Ok(())
     }
 
@@ -294,31 +323,42 @@ impl ByteStream for Socket {
     }
 
     fn expect_more(&self) {
-        if self.with(SocketState::take_ack_due) {
+        if self.with(SocketState::take_ack_due) && self.peer().is_none() {
             self.core.shared().driver.borrow_mut().acknowledge(self.token);
         }
     }
 
     fn serve_link(&self) {
         self.with(SocketState::serve_link);
-        self.core.shared().driver.borrow_mut().serve_link(self.token);
+        if self.peer().is_none() {
+            self.core.shared().driver.borrow_mut().serve_link(self.token);
+        }
     }
 
     fn finish(&self) {
         if self.with(SocketState::finish) {
-            self.core.shared().driver.borrow_mut().shutdown(self.token);
+            match self.peer() {
+                None => self.core.shared().driver.borrow_mut().shutdown(self.token),
+                Some(peer) => self.core.shared().sockets.borrow_mut().finish_pair(peer),
+            }
         }
     }
 
     fn abort(&self) {
         self.with(SocketState::abort);
-        self.core.shared().driver.borrow_mut().close(self.token, Close::Abort);
+        match self.peer() {
+            None => self.core.shared().driver.borrow_mut().close(self.token, Close::Abort),
+            Some(peer) => self.core.shared().sockets.borrow_mut().abort_pair(peer),
+        }
     }
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
         let shared = self.core.shared();
+        if let Some(peer) = self.peer() {
+            return shared.sockets.borrow_mut().drop_pair(self.token, peer);
+        }
         let queued = self.has_queued();
         shared.sockets.borrow_mut().drop_handle(self.token);
         shared.driver.borrow_mut().close(self.token, Close::Flush);

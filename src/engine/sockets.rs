@@ -72,6 +72,8 @@ pub(super) struct SocketState {
     send_error: Option<StreamError>,
     finished: bool,
     send_waker: Option<Waker>,
+    /// The other end, if both are on this core and the driver knows neither.
+    peer: Option<Token>,
     left: Option<Result<RawSocket, StreamError>>,
 }
 
@@ -89,6 +91,63 @@ impl Sockets {
     /// Reserves an entry for a socket that is about to be opened.
     pub(super) fn open_socket(&mut self) -> Token {
         self.open(Kind::Socket(Box::default()))
+    }
+
+    /// Opens the two ends of a connection that the driver does not know.
+    pub(super) fn open_pair(&mut self) -> [Token; 2] {
+        let [near, far] = [self.open_socket(), self.open_socket()];
+        self.socket(near).peer = Some(far);
+        self.socket(far).peer = Some(near);
+        [near, far]
+    }
+
+    /// Passes on what one end of a pair sends.
+    pub(super) fn pass(&mut self, from: Token, to: Token, lease: Lease, now: Time) {
+        match self.find_socket(to) {
+            Some(other) => other.receive(lease, now),
+            None => self.socket(from).fail_send(StreamError::Reset),
+        }
+    }
+
+    /// Receives; what an end of a pair takes has left the queue of the other end.
+    pub(super) fn poll_recv(
+        &mut self,
+        token: Token,
+        driver: &mut dyn Driver,
+        cx: &Context<'_>,
+    ) -> Poll<Result<Option<Lease>, StreamError>> {
+        let state = self.socket(token);
+        let polled = state.poll_recv(token, driver, cx);
+        if let (Some(peer), Poll::Ready(Ok(Some(lease)))) = (state.peer, &polled)
+            && let Some(other) = self.find_socket(peer)
+        {
+            other.sent(lease.len());
+        }
+        polled
+    }
+
+    /// One end of a pair sends no more.
+    pub(super) fn finish_pair(&mut self, peer: Token) {
+        if let Some(other) = self.find_socket(peer) {
+            other.end_receive(Ok(()));
+        }
+    }
+
+    /// One end of a pair is reset.
+    pub(super) fn abort_pair(&mut self, peer: Token) {
+        if let Some(other) = self.find_socket(peer) {
+            other.end_receive(Err(StreamError::Reset));
+            other.fail_send(StreamError::Reset);
+        }
+    }
+
+    /// The handle of one end of a pair was dropped.
+    pub(super) fn drop_pair(&mut self, token: Token, peer: Token) {
+        if let Some(other) = self.find_socket(peer) {
+            other.end_receive(Ok(()));
+            other.fail_send(StreamError::Reset);
+        }
+        self.release(token);
     }
 
     /// Reserves an entry for a listener that is about to be opened.
@@ -331,7 +390,7 @@ impl SocketState {
         Poll::Pending
     }
 
-    pub(super) fn poll_recv(
+    fn poll_recv(
         &mut self,
         token: Token,
         driver: &mut dyn Driver,
@@ -405,6 +464,16 @@ impl SocketState {
         }
         keep(&mut self.send_waker, cx);
         Poll::Pending
+    }
+
+    /// The other end of a connection that the driver does not know.
+    pub(super) fn peer(&self) -> Option<Token> {
+        self.peer
+    }
+
+    /// Whether both directions are over.
+    pub(super) fn is_over(&self) -> bool {
+        self.receive_end.is_some() && self.send_error.is_some()
     }
 
     /// Whether an acknowledgement is due. It then counts as sent.

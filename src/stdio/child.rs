@@ -19,6 +19,11 @@ use crate::stdio::stats::StdioEvent;
 /// The prefix of the variables that configure adit, and may hold its secrets.
 const OWN_VARIABLES: &[u8] = b"ADIT_";
 
+/// What is added to the number of the signal that has killed a command, to make it an exit code.
+const SIGNALS_AFTER: i32 = 128;
+const KILLED_FIRST: i32 = SIGNALS_AFTER + 1;
+const KILLED_LAST: i32 = SIGNALS_AFTER + 64;
+
 /// A child that was started.
 pub(super) struct StartedChild {
     /// Its standard input and output. The child is ended when this is closed.
@@ -65,6 +70,10 @@ fn keep(settings: &StdioSettings, started: &MailSender<Result<StartedChild, Stri
     let (reason, why) = match status.map(|status| (status.code(), status.signal())) {
         Ok((Some(code), _)) if code == i32::from(NOT_STARTED) => {
             (StdioEvent::StartFailed, format!("{program} could not be started: its standard error is in the log"))
+        }
+        // The guard says it as shells do.
+        Ok((Some(code @ KILLED_FIRST..=KILLED_LAST), _)) => {
+            (StdioEvent::Killed, format!("{program} was killed by signal {}", code - SIGNALS_AFTER))
         }
         Ok((Some(0), _)) => (StdioEvent::Ended, format!("{program} has ended: its standard error is in the log")),
         Ok((Some(code), _)) => {

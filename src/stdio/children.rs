@@ -82,6 +82,19 @@ impl Children {
         }
     }
 
+    /// The child for a request of an era, if it runs.
+    pub(super) fn running_for(&self, era: Era) -> Option<Rc<RunningChild>> {
+        let place = match era {
+            Era::Stateless if !self.refuses_stateless.get() => 1,
+            _ => 0,
+        };
+        let mut by_era = self.by_era.borrow_mut();
+        if by_era[place].is_none() {
+            by_era[place] = self.spare.borrow_mut().take();
+        }
+        by_era[place].clone().inspect(|child| child.touch())
+    }
+
     /// The child for a request of an era. Waits until one was started.
     ///
     /// # Errors
@@ -89,20 +102,9 @@ impl Children {
     /// Why none can be started.
     pub(super) async fn child_for(&self, era: Era) -> Result<Rc<RunningChild>, NoChild> {
         loop {
-            let place = match era {
-                Era::Stateless if !self.refuses_stateless.get() => 1,
-                _ => 0,
-            };
             let (started, failed) = (self.started.count(), self.failed.count());
-            {
-                let mut by_era = self.by_era.borrow_mut();
-                if by_era[place].is_none() {
-                    by_era[place] = self.spare.borrow_mut().take();
-                }
-                if let Some(child) = &by_era[place] {
-                    child.touch();
-                    return Ok(Rc::clone(child));
-                }
+            if let Some(child) = self.running_for(era) {
+                return Ok(child);
             }
             let pause = self.restarts.borrow().pause(self.core.now());
             if pause > PAUSE_WAIT_MAX {

@@ -2,30 +2,31 @@
 
 use std::rc::Rc;
 
-use futures_lite::future;
+use serde_json::json;
 
+use crate::base::Share;
 use crate::engine::{Socket, StreamError, send_bytes};
-use crate::exchange::{BodySource, Http1Source, Intake, Piece};
+use crate::exchange::{BodyRefusal, ExchangeBuffers, ExchangeEnd, LAST_CHUNK, event_stream_head};
 use crate::stdio::child_pool::{ChildPool, ChildrenUse, NoChildren, RequestPlace, new_id};
 use crate::stdio::children::NoChild;
-use crate::stdio::event::{LAST_CHUNK, event};
-use crate::stdio::inbox::Mail;
-use crate::stdio::reply::{Reply, stream_head};
+use crate::stdio::mail::{HeldBytes, Mail, event};
+use crate::stdio::reply::Reply;
 use crate::stdio::running_child::{OpenExchange, RunningChild};
-use crate::stdio::session::{EventPlace, GET_STREAM, Session};
+use crate::stdio::session::Session;
+use crate::stdio::session_stream::keep_for_later;
 use crate::stdio::stats::StdioEvent;
-use crate::wire::http1::{BodyDecoder, CONTINUE, Method, RequestHead};
+use crate::wire::http1::{Method, RequestHead};
 use crate::wire::jsonrpc::Peek;
-use crate::wire::mcp::{Call, Era, INITIALIZE, SESSION_ID, is_stateless};
+use crate::wire::mcp::{Call, Era, FIRST_STATELESS_REVISION, INITIALIZE, PROTOCOL_VERSION, SESSION_ID, is_stateless};
 use crate::wire::stdio::{AgentFault, AnswerMeaning, Envelope, EnvelopeError, Heard};
 
+/// The methods whose target the head has to name (2026-07-28, "Standard request headers").
+const NAMED_IN_HEAD: [&str; 3] = ["tools/call", "prompts/get", "resources/read"];
 /// The paths at which the server is called. Others do not exist, so that nobody takes this for an authorization server.
 const PATHS: [&[u8]; 2] = [b"/mcp", b"/"];
-/// The field with which an agent names the last event that it has received.
-const LAST_EVENT_ID: &str = "Last-Event-ID";
 
 const PARSE_ERROR: i64 = -32_700;
-const INVALID_REQUEST: i64 = -32_600;
+pub(super) const INVALID_REQUEST: i64 = -32_600;
 const METHOD_NOT_FOUND: i64 = -32_601;
 /// The codes of revision 2026-07-28 for requests that it does not allow: a header that differs from the body, a capability that is
 /// missing, an unknown revision.
@@ -36,37 +37,25 @@ const OVERLOADED: i64 = -32_000;
 const UNSUPPORTED_REVISION: i64 = -32_022;
 const NO_SESSION: &str = "Mcp-Session-Id is missing: begin with initialize";
 
-/// The state of a connection between its exchanges.
-#[derive(Default)]
-pub(super) struct Buffers {
-    pub(super) intake: Intake,
-    pub(super) head: RequestHead,
-    pub(super) decoder: BodyDecoder,
-}
-
-/// Why a connection ends within an exchange.
-pub(super) enum ExchangeEnd {
-    /// The connection has failed, or the other side has closed it.
-    Stream,
-    /// The child gives no answer, which cannot be said in the response that has begun.
-    NoAnswer,
-}
-
-impl From<StreamError> for ExchangeEnd {
-    fn from(_: StreamError) -> ExchangeEnd {
-        ExchangeEnd::Stream
-    }
-}
-
 /// An exchange whose head was read.
 pub(super) struct HttpExchange<'a> {
     pub(super) pool: &'a Rc<ChildPool>,
     pub(super) socket: &'a Socket,
-    pub(super) buffers: &'a mut Buffers,
+    pub(super) buffers: &'a mut ExchangeBuffers,
+    /// The revision of the request has no sessions.
+    is_without_session: bool,
+}
+
+/// A request that was passed on to a child.
+struct PassedRequest {
+    child: Rc<RunningChild>,
+    used: ChildrenUse,
+    open: OpenExchange,
+    session: Option<SessionUse>,
 }
 
 /// A use of a session, which does not count as idle for as long.
-struct SessionUse(Rc<Session>);
+pub(super) struct SessionUse(pub(super) Rc<Session>);
 
 impl SessionUse {
     fn new(session: Rc<Session>) -> SessionUse {
@@ -81,7 +70,15 @@ impl Drop for SessionUse {
     }
 }
 
-impl HttpExchange<'_> {
+impl<'a> HttpExchange<'a> {
+    pub(super) fn new(
+        pool: &'a Rc<ChildPool>,
+        socket: &'a Socket,
+        buffers: &'a mut ExchangeBuffers,
+    ) -> HttpExchange<'a> {
+        HttpExchange { pool, socket, is_without_session: is_stateless(&buffers.head), buffers }
+    }
+
     /// Carries it to its end.
     pub(super) async fn run(&mut self) -> Result<(), ExchangeEnd> {
         let head = &self.buffers.head;
@@ -92,8 +89,8 @@ impl HttpExchange<'_> {
         }
         match head.method() {
             Method::Post => self.post().await,
-            Method::Get if !is_stateless(head) => self.get().await,
-            Method::Delete if !is_stateless(head) => self.delete().await,
+            Method::Get if !self.is_without_session => self.get().await,
+            Method::Delete if !self.is_without_session => self.delete().await,
             _ => {
                 let why = "this revision of MCP has no such method of HTTP";
                 self.refuse(Reply { field: "Allow: POST\r\n", ..Reply::error(405, INVALID_REQUEST, why) }).await
@@ -108,67 +105,87 @@ impl HttpExchange<'_> {
                 .refuse(Reply::error(415, INVALID_REQUEST, "send the message with Content-Type: application/json"))
                 .await;
         }
-        let is_without_session = is_stateless(&self.buffers.head);
         let mut share = self.pool.messages.share();
-        let body = match self.read_body(|len| share.set(len)).await? {
+        let body = match self.read_body(&mut share).await? {
             Ok(body) => body,
-            Err(reply) => {
-                self.pool.stats.add(StdioEvent::LengthRefused);
-                return self.refuse(reply).await;
-            }
+            Err(reply) => return self.send(reply).await,
         };
-        let (opens, id) = match Envelope::read(&body) {
-            Ok(envelope) => {
-                let method = envelope.method(&body).unwrap_or_default();
-                if is_without_session && differs(&self.buffers.head, &body, &method) {
-                    let why = "Mcp-Method or Mcp-Name differs from the message";
-                    return self.send(Reply::error(400, HEADER_MISMATCH, why)).await;
-                }
-                (method == INITIALIZE, envelope.id.clone())
-            }
+        let envelope = match Envelope::read(&body) {
+            Ok(envelope) => envelope,
             Err(error) => return self.send(refusal(AgentFault::Message(error))).await,
         };
-        let mut used = match self.children(opens) {
+        match self.pass_on(&body, &envelope).await? {
+            Ok(Some(passed)) => {
+                drop((body, share));
+                self.answer(passed).await
+            }
+            Ok(None) => self.send(Reply::empty(202)).await,
+            Err(reply) => self.send(reply.for_request(envelope.id.map(|id| &body[id]))).await,
+        }
+    }
+
+    /// Passes a message on to a child. Returns the request that was begun, or nothing if the message is not answered.
+    async fn pass_on(
+        &mut self,
+        body: &[u8],
+        envelope: &Envelope,
+    ) -> Result<Result<Option<PassedRequest>, Reply>, ExchangeEnd> {
+        let method = envelope.method(body).unwrap_or_default();
+        let opens = method == INITIALIZE;
+        let revision = envelope.revision(body);
+        if let Some(revision) = &revision {
+            let head = &self.buffers.head;
+            // Agents of earlier revisions may send anything there.
+            self.is_without_session |= !opens && head.get(SESSION_ID).is_none();
+            if self.is_without_session && head.get_only(PROTOCOL_VERSION) != Some(revision.as_bytes()) {
+                return Ok(Err(Reply::error(400, HEADER_MISMATCH, "MCP-Protocol-Version differs from the message")));
+            }
+        }
+        if self.is_without_session && differs(&self.buffers.head, body, &method) {
+            return Ok(Err(Reply::error(400, HEADER_MISMATCH, "Mcp-Method or Mcp-Name differs from the message")));
+        }
+        let used = match self.children(opens) {
             Ok(used) => used,
-            Err(NoChildren::Stateless) => return self.send(unsupported_revision(id.map(|id| &body[id]))).await,
-            Err(why) => return self.send(self.no_children(why)).await,
+            Err(NoChildren::Stateless) => {
+                return Ok(Err(unsupported_revision(revision.as_deref().unwrap_or(FIRST_STATELESS_REVISION))));
+            }
+            Err(why) => return Ok(Err(self.no_children(why))),
         };
         let child = match self.child_of(&used).await? {
             Ok(child) => child,
-            Err(reply) => return self.send(reply).await,
+            Err(reply) => return Ok(Err(reply)),
         };
-        let session = match self.session_for(&child, is_without_session || opens) {
+        let session = match self.session_for(&child, self.is_without_session || opens) {
             Ok(session) => session,
-            Err(reply) => return self.send(reply).await,
+            Err(reply) => return Ok(Err(reply)),
         };
-        if !self.while_connected(child.has_room()).await {
-            return Err(ExchangeEnd::Stream);
+        if !child.has_room() {
+            let Self { buffers, socket, .. } = self;
+            buffers.while_connected(socket, child.room()).await.ok_or(ExchangeEnd::Stream)?;
         }
         if child.is_over() {
             return Err(ExchangeEnd::NoAnswer);
         }
         let open = child.open(session.as_ref().map(|session| session.0.key));
-        match child.on_agent(open.asker, &body) {
-            Ok(Heard::Awaits) => {}
+        match child.on_agent(open.asker, body) {
+            Ok(Heard::Awaits) => Ok(Ok(Some(PassedRequest { child, used, open, session }))),
             Ok(Heard::Accepted) => {
                 open.finish();
-                return self.send(Reply::empty(202)).await;
+                Ok(Ok(None))
             }
             Err(fault) => {
                 open.finish();
-                return self.send(refusal(fault)).await;
+                Ok(Err(refusal(fault)))
             }
         }
-        drop((body, share));
-        self.answer(&child, &mut used, open, session).await
     }
 
     /// The children for the request.
-    fn children(&self, opens: bool) -> Result<ChildrenUse, NoChildren> {
+    pub(super) fn children(&self, opens: bool) -> Result<ChildrenUse, NoChildren> {
         let head = &self.buffers.head;
         // The connector writes this field, and removes it from what agents send.
         let caller = head.edge_identity().ok().flatten();
-        let request = match (opens, is_stateless(head)) {
+        let request = match (opens, self.is_without_session) {
             (_, true) => RequestPlace::Stateless,
             (true, false) => RequestPlace::Opens,
             (false, false) => RequestPlace::Session(head.get_only(SESSION_ID)),
@@ -176,11 +193,11 @@ impl HttpExchange<'_> {
         self.pool.children_for(caller, request)
     }
 
-    fn no_children(&self, why: NoChildren) -> Reply {
+    pub(super) fn no_children(&self, why: NoChildren) -> Reply {
         match why {
             NoChildren::NoSession => Reply::error(400, INVALID_REQUEST, NO_SESSION),
             NoChildren::UnknownSession => Reply::error(404, SESSION_NOT_FOUND, "Session not found"),
-            NoChildren::Stateless => unsupported_revision(None),
+            NoChildren::Stateless => unsupported_revision(FIRST_STATELESS_REVISION),
             NoChildren::Full => self.full(),
         }
     }
@@ -192,14 +209,16 @@ impl HttpExchange<'_> {
     }
 
     /// The child for the request. Waits until one was started.
-    async fn child_of(&mut self, used: &ChildrenUse) -> Result<Result<Rc<RunningChild>, Reply>, ExchangeEnd> {
-        let era = if is_stateless(&self.buffers.head) { Era::Stateless } else { Era::Sessions };
-        let (intake, socket) = (&mut self.buffers.intake, self.socket);
-        let left = async {
-            intake.ended(socket).await;
-            None
-        };
-        match future::or(async { Some(used.children.child_for(era).await) }, left).await {
+    pub(super) async fn child_of(
+        &mut self,
+        used: &ChildrenUse,
+    ) -> Result<Result<Rc<RunningChild>, Reply>, ExchangeEnd> {
+        let era = if self.is_without_session { Era::Stateless } else { Era::Sessions };
+        if let Some(child) = used.children.running_for(era) {
+            return Ok(Ok(child));
+        }
+        let HttpExchange { buffers, socket, .. } = self;
+        match buffers.while_connected(socket, used.children.child_for(era)).await {
             Some(Ok(child)) => Ok(Ok(child)),
             // The reason may name files and folders, and is for the operator.
             Some(Err(NoChild::Down)) => {
@@ -213,31 +232,24 @@ impl HttpExchange<'_> {
     }
 
     /// Sends what the child sends for a request.
-    async fn answer(
-        &mut self,
-        child: &Rc<RunningChild>,
-        used: &mut ChildrenUse,
-        open: OpenExchange,
-        session: Option<SessionUse>,
-    ) -> Result<(), ExchangeEnd> {
+    async fn answer(&mut self, passed: PassedRequest) -> Result<(), ExchangeEnd> {
+        let PassedRequest { child, mut used, open, session } = passed;
         let head = &self.buffers.head;
-        let is_without_session = is_stateless(head);
         // The head of the response to `initialize` names the session, which begins with its result.
-        let has_place = session.is_some() || is_without_session;
+        let has_place = session.is_some() || self.is_without_session;
         let (mut streams, may_stream) = (false, has_place && accepts(head, b"text/event-stream"));
         let stream = open.asker.exchange;
         loop {
-            let inbox = Rc::clone(&open.inbox);
-            let Some(mail) = self.next_mail(async { inbox.next(|| false).await }).await else {
+            let Some(mail) = self.buffers.while_connected(self.socket, open.inbox.next()).await else {
                 if let Some(session) = session.filter(|_| streams) {
-                    keep_for_later(child, open, session);
+                    keep_for_later(&child, open, session);
                 }
                 return Err(ExchangeEnd::Stream);
             };
             match mail {
                 Mail::Message(message) if may_stream => {
                     if !streams {
-                        self.write(&stream_head(None)).await?;
+                        self.write(&event_stream_head("")).await?;
                         streams = true;
                     }
                     let at = session.as_ref().map(|session| session.0.keep(stream, &message, false));
@@ -245,7 +257,7 @@ impl HttpExchange<'_> {
                 }
                 Mail::Message(message) => {
                     if let Some(session) = &session {
-                        session.0.inbox.message(message);
+                        let _ = session.0.inbox.offer(Mail::Message(message));
                     }
                 }
                 Mail::Answer(message, _, _held) if streams => {
@@ -254,9 +266,9 @@ impl HttpExchange<'_> {
                     self.write(&event(&message, at)).await?;
                     return Ok(self.write(LAST_CHUNK).await?);
                 }
-                Mail::Answer(message, note, _held) => {
+                Mail::Answer(message, meaning, held) => {
                     open.finish();
-                    return self.send(self.reply((child, used), message, note, is_without_session)).await;
+                    return self.send_answer((&child, &mut used), (message, held), meaning).await;
                 }
                 Mail::End => {
                     open.finish();
@@ -266,110 +278,39 @@ impl HttpExchange<'_> {
         }
     }
 
-    /// The response with an answer of the child. A session begins with the result of `initialize`.
-    fn reply(
+    /// Sends an answer of the child. A session begins with the result of `initialize`.
+    async fn send_answer(
         &self,
         (child, used): (&Rc<RunningChild>, &mut ChildrenUse),
-        message: Vec<u8>,
+        (message, _held): (Vec<u8>, HeldBytes),
         AnswerMeaning { code, opens }: AnswerMeaning,
-        is_without_session: bool,
-    ) -> Reply {
-        let asks_for_era = self.buffers.head.get(crate::wire::mcp::METHOD) == Some(b"server/discover");
-        if is_without_session && asks_for_era && code.is_some() {
+    ) -> Result<(), ExchangeEnd> {
+        let (head, is_without_session) = (&self.buffers.head, self.is_without_session);
+        let asks_for_era = is_without_session && head.get(crate::wire::mcp::METHOD) == Some(b"server/discover");
+        let is_first_revision = head.get(PROTOCOL_VERSION) == Some(FIRST_STATELESS_REVISION.as_bytes());
+        if asks_for_era && is_first_revision && code.is_some() {
             used.children.on_refused(child);
         }
         let status = match code {
             Some(METHOD_NOT_FOUND) if is_without_session => 404,
             // The agent asks whether the server speaks this revision.
-            Some(_) if is_without_session && asks_for_era => 400,
+            Some(_) if asks_for_era => 400,
             Some(code) if is_without_session && (code == INVALID_REQUEST || REFUSED_BY_REVISION.contains(&code)) => 400,
             _ => 200,
         };
-        let session = if opens && code.is_none() {
+        let mut reply = Reply::answer(status, message);
+        if opens && code.is_none() {
             let begun = used.opens.clone().or_else(new_id).and_then(|id| child.begin_session(id));
             let Some(session) = begun else {
-                return Reply::error(503, OVERLOADED, "too many sessions are open: try again later");
+                let why = "too many sessions are open: try again later";
+                let id = Envelope::read(&reply.body).ok().and_then(|envelope| envelope.id);
+                let refused = Reply::error(503, OVERLOADED, why).for_request(id.map(|id| &reply.body[id]));
+                return self.send(refused).await;
             };
             used.keep();
-            Some(session.id.clone())
-        } else {
-            None
-        };
-        Reply { body: message, session, ..Reply::empty(status) }
-    }
-
-    async fn get(&mut self) -> Result<(), ExchangeEnd> {
-        if !accepts(&self.buffers.head, b"text/event-stream") {
-            return self
-                .refuse(Reply::error(406, INVALID_REQUEST, "a GET gets an event stream: accept text/event-stream"))
-                .await;
+            reply.session = Some(session.id.clone());
         }
-        let used = match self.children(false) {
-            Ok(used) => used,
-            Err(why) => return self.refuse(self.no_children(why)).await,
-        };
-        let child = match self.child_of(&used).await? {
-            Ok(child) => child,
-            Err(reply) => return self.refuse(reply).await,
-        };
-        let session = match self.session_for(&child, false) {
-            Ok(Some(session)) => session,
-            Ok(None) => return Err(ExchangeEnd::NoAnswer),
-            Err(reply) => return self.refuse(reply).await,
-        };
-        let last = self.buffers.head.get_only(LAST_EVENT_ID).and_then(EventPlace::parse);
-        self.write(&stream_head(Some(&session.0.id))).await?;
-        if let Some(last) = last
-            && self.send_kept(&child, &session.0, last).await?
-        {
-            return Ok(self.write(LAST_CHUNK).await?);
-        }
-        let session = &session.0;
-        let this = session.streams.get() + 1;
-        session.streams.set(this);
-        // The one before ends.
-        session.inbox.wake();
-        let is_over = || session.is_over.get() || session.streams.get() != this;
-        loop {
-            let Some(mail) = self.next_mail(session.inbox.next(is_over)).await else {
-                if !is_over() {
-                    return Err(ExchangeEnd::Stream);
-                }
-                return Ok(self.write(LAST_CHUNK).await?);
-            };
-            if let Mail::Message(message) = mail {
-                let at = session.keep(GET_STREAM, &message, false);
-                self.write(&event(&message, Some(at))).await?;
-            }
-        }
-    }
-
-    /// Sends the events of a stream after this one. Returns whether the stream has ended; that of a GET goes on.
-    async fn send_kept(
-        &mut self,
-        child: &RunningChild,
-        session: &Session,
-        mut last: EventPlace,
-    ) -> Result<bool, ExchangeEnd> {
-        loop {
-            let seen = session.kept_more.count();
-            while let Some(kept) = session.kept_after(last) {
-                last = kept.at;
-                self.write(&event(&kept.message, Some(kept.at))).await?;
-                if kept.is_last {
-                    return Ok(true);
-                }
-            }
-            if last.stream == GET_STREAM || session.is_over.get() {
-                return Ok(false);
-            }
-            if !child.is_open(last.stream) {
-                return Ok(true);
-            }
-            if !self.while_connected(session.kept_more.after(seen)).await {
-                return Err(ExchangeEnd::Stream);
-            }
-        }
+        self.send(reply).await
     }
 
     async fn delete(&mut self) -> Result<(), ExchangeEnd> {
@@ -397,7 +338,7 @@ impl HttpExchange<'_> {
     }
 
     /// The session that the request names; none if it needs none.
-    fn session_for(&self, child: &RunningChild, needs_none: bool) -> Result<Option<SessionUse>, Reply> {
+    pub(super) fn session_for(&self, child: &RunningChild, needs_none: bool) -> Result<Option<SessionUse>, Reply> {
         if needs_none {
             return Ok(None);
         }
@@ -410,62 +351,19 @@ impl HttpExchange<'_> {
         }
     }
 
-    /// Reads the body, while `may_hold` allows that many bytes.
-    async fn read_body(
-        &mut self,
-        mut may_hold: impl FnMut(usize) -> bool,
-    ) -> Result<Result<Vec<u8>, Reply>, ExchangeEnd> {
-        if self.buffers.head.expects_continue() {
-            self.write(CONTINUE).await?;
-        }
-        let len_max = self.pool.settings.limits.line_len_max;
-        let Buffers { intake, decoder, .. } = &mut *self.buffers;
-        let (mut source, mut body) = (Http1Source::new(self.socket, intake, decoder), Vec::new());
-        loop {
-            match source.next().map_err(|_| ExchangeEnd::Stream)? {
-                Piece::Data(data) => {
-                    let len = body.len() + data.len();
-                    if len > len_max {
-                        let why = format!("the message is longer than {len_max} bytes");
-                        return Ok(Err(Reply::error(413, INVALID_REQUEST, &why)));
-                    }
-                    if !may_hold(len) {
-                        return Ok(Err(Reply::error(
-                            503,
-                            OVERLOADED,
-                            "too many long messages arrive: try again later",
-                        )));
-                    }
-                    body.extend_from_slice(&data);
+    /// Reads the body, within the limits.
+    async fn read_body(&mut self, share: &mut Share) -> Result<Result<Vec<u8>, Reply>, ExchangeEnd> {
+        let (pool, len_max) = (self.pool, self.pool.settings.limits.line_len_max);
+        let read = self.buffers.read_body(self.socket, &pool.core, (len_max, share)).await?;
+        Ok(read.map_err(|refusal| {
+            pool.stats.add(StdioEvent::LengthRefused);
+            match refusal {
+                BodyRefusal::TooLong => {
+                    Reply::error(413, INVALID_REQUEST, &format!("the message is longer than {len_max} bytes"))
                 }
-                Piece::Wait => source.more().await?,
-                Piece::End => return Ok(Ok(body)),
+                BodyRefusal::Crowded => Reply::error(503, OVERLOADED, "too many long messages arrive: try again later"),
             }
-        }
-    }
-
-    /// The next mail; none if the other side closes the connection first.
-    async fn next_mail(&mut self, mail: impl Future<Output = Option<Mail>>) -> Option<Mail> {
-        let (intake, socket) = (&mut self.buffers.intake, self.socket);
-        let left = async {
-            intake.ended(socket).await;
-            None
-        };
-        future::or(mail, left).await
-    }
-
-    /// Waits for `what`. Returns false if the other side closes the connection first.
-    async fn while_connected(&mut self, what: impl Future<Output = ()>) -> bool {
-        let (intake, socket) = (&mut self.buffers.intake, self.socket);
-        let left = async {
-            intake.ended(socket).await;
-            false
-        };
-        let done = async {
-            what.await;
-            true
-        };
-        future::or(done, left).await
+        }))
     }
 
     /// Sends a response after the body was read.
@@ -474,50 +372,29 @@ impl HttpExchange<'_> {
     }
 
     /// Sends a response to a request whose body was not read. The connection ends, unless there is none.
-    async fn refuse(&mut self, reply: Reply) -> Result<(), ExchangeEnd> {
+    pub(super) async fn refuse(&mut self, reply: Reply) -> Result<(), ExchangeEnd> {
         self.send(reply).await?;
         if self.buffers.decoder.is_done() { Ok(()) } else { Err(ExchangeEnd::Stream) }
     }
 
-    async fn write(&self, bytes: &[u8]) -> Result<(), StreamError> {
+    pub(super) async fn write(&self, bytes: &[u8]) -> Result<(), StreamError> {
         send_bytes(self.socket, self.pool.core.pool(), bytes).await
     }
 }
 
-/// Keeps what follows on a stream that has broken off, for the agent that comes back with the id of its last event.
-fn keep_for_later(child: &Rc<RunningChild>, open: OpenExchange, session: SessionUse) {
-    let core = child.core.clone();
-    core.spawn(async move {
-        let (stream, inbox) = (open.asker.exchange, Rc::clone(&open.inbox));
-        while let Some(mail) = inbox.next(|| session.0.is_over.get()).await {
-            match mail {
-                Mail::Message(message) => {
-                    session.0.keep(stream, &message, false);
-                }
-                Mail::Answer(message, ..) => {
-                    open.finish();
-                    session.0.keep(stream, &message, true);
-                    return;
-                }
-                Mail::End => {
-                    open.finish();
-                    // Who waits for more learns that nothing follows.
-                    return session.0.kept_more.raise();
-                }
-            }
-        }
-    });
-}
-
-/// Whether the head names another method or target than the message.
+/// Whether the head names another method or target than the message, or not the target that it has to name.
 fn differs(head: &RequestHead, body: &[u8], method: &str) -> bool {
-    let header = head.get_only(crate::wire::mcp::METHOD);
+    if head.get_only(crate::wire::mcp::METHOD) != Some(method.as_bytes()) {
+        return true;
+    }
     let (mut by_head, mut by_body, mut peek) = (Call::default(), Call::default(), Peek::new());
     peek.feed(body);
     by_body.read_body(&peek);
     let is_whole = by_head.read_head(head);
-    let names = head.get(crate::wire::mcp::NAME).is_some();
-    header != Some(method.as_bytes()) || (is_whole && names && by_head.target() != by_body.target())
+    match head.get(crate::wire::mcp::NAME) {
+        Some(_) => is_whole && by_head.target() != by_body.target(),
+        None => NAMED_IN_HEAD.contains(&method) && by_body.target().is_some(),
+    }
 }
 
 fn refusal(fault: AgentFault) -> Reply {
@@ -530,13 +407,10 @@ fn refusal(fault: AgentFault) -> Reply {
 }
 
 /// The answer to a request of a revision without sessions, where each session has a child. The agent may begin a session instead.
-fn unsupported_revision(id: Option<&[u8]>) -> Reply {
-    let id = String::from_utf8_lossy(id.unwrap_or(b"null"));
-    let data = r#"{"supported":["2025-11-25","2025-06-18","2025-03-26"],"requested":"2026-07-28"}"#;
-    let message =
-        "this server has a process for each session, and this revision has no sessions: begin with initialize";
-    let error = format!(r#"{{"code":{UNSUPPORTED_REVISION},"message":"{message}","data":{data}}}"#);
-    Reply { body: format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#).into_bytes(), ..Reply::empty(400) }
+fn unsupported_revision(requested: &str) -> Reply {
+    let why = "this server has a process for each session, and this revision has no sessions: begin with initialize";
+    let data = json!({"supported": ["2025-11-25", "2025-06-18", "2025-03-26"], "requested": requested});
+    Reply::of_error(400, &json!({"code": UNSUPPORTED_REVISION, "message": why, "data": data}))
 }
 
 fn is_json(kind: &[u8]) -> bool {
@@ -545,7 +419,7 @@ fn is_json(kind: &[u8]) -> bool {
 }
 
 /// Whether a request accepts this media type.
-fn accepts(head: &RequestHead, kind: &[u8]) -> bool {
+pub(super) fn accepts(head: &RequestHead, kind: &[u8]) -> bool {
     let fields = head.headers().filter(|(name, _)| name.eq_ignore_ascii_case(b"accept"));
     fields.flat_map(|(_, value)| value.split(|byte| *byte == b',')).any(|range| {
         let range = range.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use crate::base::{Budget, Clock, Time};
 use crate::engine::{Core, Signal};
+use crate::exchange::Inbox;
 use crate::stdio::child_permit::ChildPermit;
-use crate::stdio::inbox::{HeldBytes, Inbox, Mail};
+use crate::stdio::mail::{HeldBytes, Mail};
 use crate::stdio::session::Session;
 use crate::stdio::settings::StdioSettings;
 use crate::stdio::stats::{StdioEvent, StdioStats};
@@ -36,7 +37,7 @@ pub(super) struct RunningChild {
     permit: Cell<Option<ChildPermit>>,
     mux: RefCell<Multiplexer>,
     next_exchange: Cell<u64>,
-    exchanges: RefCell<BTreeMap<u64, Rc<Inbox>>>,
+    exchanges: RefCell<BTreeMap<u64, Rc<Inbox<Mail>>>>,
     sessions: RefCell<BTreeMap<Box<str>, Rc<Session>>>,
     /// Lines that wait to be written to the child.
     to_child: RefCell<VecDeque<Vec<u8>>>,
@@ -64,7 +65,7 @@ pub(super) struct RunningChild {
 pub(super) struct OpenExchange {
     child: Rc<RunningChild>,
     pub(super) asker: Asker,
-    pub(super) inbox: Rc<Inbox>,
+    pub(super) inbox: Rc<Inbox<Mail>>,
     /// Whether nothing more follows.
     is_over: bool,
 }
@@ -125,11 +126,16 @@ impl RunningChild {
         is_idle.then(|| self.used.get())
     }
 
+    /// Whether another message may wait for the child.
+    pub(super) fn has_room(&self) -> bool {
+        self.is_over() || self.to_child_len.get() < TO_CHILD_LEN_MAX
+    }
+
     /// Waits while too much waits for the child.
-    pub(super) async fn has_room(&self) {
+    pub(super) async fn room(&self) {
         loop {
             let seen = self.taken.count();
-            if self.is_over() || self.to_child_len.get() < TO_CHILD_LEN_MAX {
+            if self.has_room() {
                 return;
             }
             self.taken.after(seen).await;
@@ -183,7 +189,7 @@ impl RunningChild {
     pub(super) fn open(self: &Rc<RunningChild>, session: Option<StdioSession>) -> OpenExchange {
         let exchange = self.next_exchange.get();
         self.next_exchange.set(exchange + 1);
-        let inbox = Rc::<Inbox>::default();
+        let inbox = Rc::<Inbox<Mail>>::default();
         self.touch();
         self.exchanges.borrow_mut().insert(exchange, Rc::clone(&inbox));
         OpenExchange { child: Rc::clone(self), asker: Asker { exchange, session }, inbox, is_over: false }
@@ -320,23 +326,25 @@ impl RunningChild {
                     }
                 }
                 Effect::Before { exchange, message } => match self.inbox(exchange) {
-                    Some(inbox) => self.note_dropped(inbox.message(message)),
+                    Some(inbox) => self.note_dropped(inbox.offer(Mail::Message(message))),
                     None => self.note_dropped(false),
                 },
                 Effect::ToSession { session, message } => {
                     let sessions = self.sessions.borrow();
                     let found = sessions.values().find(|found| found.key == session);
-                    self.note_dropped(found.is_some_and(|session| session.inbox.message(message)));
+                    self.note_dropped(found.is_some_and(|session| session.inbox.offer(Mail::Message(message))));
                 }
                 Effect::ToAll(message) => {
                     let sessions = self.sessions.borrow();
-                    sessions.values().for_each(|session| self.note_dropped(session.inbox.message(message.clone())));
+                    sessions
+                        .values()
+                        .for_each(|session| self.note_dropped(session.inbox.offer(Mail::Message(message.clone()))));
                 }
             }
         }
     }
 
-    fn inbox(&self, exchange: u64) -> Option<Rc<Inbox>> {
+    fn inbox(&self, exchange: u64) -> Option<Rc<Inbox<Mail>>> {
         self.exchanges.borrow().get(&exchange).cloned()
     }
 

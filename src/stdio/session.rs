@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 
 use crate::base::{Budget, Share, Time};
 use crate::engine::Signal;
-use crate::stdio::inbox::Inbox;
+use crate::exchange::Inbox;
+use crate::stdio::mail::Mail;
 use crate::wire::stdio::StdioSession;
 
 /// The most events of a session that are kept for an agent that comes back for them.
@@ -18,7 +19,7 @@ pub(super) struct Session {
     pub(super) id: Box<str>,
     pub(super) key: StdioSession,
     /// What is sent on the stream that a GET opens.
-    pub(super) inbox: Inbox,
+    pub(super) inbox: Inbox<Mail>,
     /// How often such a stream was opened. A new one replaces the one before.
     pub(super) streams: Cell<u64>,
     pub(super) used: Cell<Time>,
@@ -55,7 +56,7 @@ pub(super) struct EventPlace {
 }
 
 impl EventPlace {
-    /// Reads an id, as [`event`](super::event) writes it.
+    /// Reads an id, as [`event`](super::mail::event) writes it.
     pub(super) fn parse(text: &[u8]) -> Option<EventPlace> {
         let (stream, number) = std::str::from_utf8(text).ok()?.split_once('-')?;
         Some(EventPlace { stream: stream.parse().ok()?, number: number.parse().ok()? })

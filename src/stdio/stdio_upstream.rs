@@ -2,23 +2,18 @@
 
 use std::io;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use crate::engine::{Core, Detached, MailReceiver, MailSender, mailbox};
+use crate::engine::{Core, LocalEntry, Socket};
 use crate::stdio::child_pool::ChildPool;
 use crate::stdio::http_server;
 use crate::stdio::settings::StdioSettings;
 use crate::stdio::stats::{StdioEvent, StdioStats};
 
-/// The most connections that wait until the core of the child takes them.
-const WAITING_MAX: usize = 1_024;
-
 /// The way to a child. It lives for as long as a route uses the child; then the child is ended.
 pub struct StdioUpstream {
     settings: Arc<StdioSettings>,
-    connections: MailSender<Detached>,
-    /// The other end, until a core takes the child.
-    waiting: Mutex<Option<MailReceiver<Detached>>>,
+    entry: LocalEntry,
     stats: Arc<StdioStats>,
 }
 
@@ -28,11 +23,8 @@ pub enum StdioUnavailable {
     /// The child has ended or could not be started, and is started again after a pause.
     #[error("{0}")]
     Down(Box<str>),
-    /// The core of the child does not take connections fast enough.
-    #[error("too many connections wait for the child")]
-    Crowded,
-    /// An error of the system.
-    #[error("a pair of sockets could not be opened: {0}")]
+    /// Too many connections wait for the core of the child, or an error of the system.
+    #[error("a connection to the child could not be opened: {0}")]
     Io(io::ErrorKind),
 }
 
@@ -40,13 +32,8 @@ impl StdioUpstream {
     /// The way to a child that is started when a core [opens](StdioUpstream::open) it.
     #[must_use]
     pub fn new(settings: StdioSettings) -> Arc<StdioUpstream> {
-        let (connections, waiting) = mailbox(WAITING_MAX);
-        Arc::new(StdioUpstream {
-            settings: Arc::new(settings),
-            connections,
-            waiting: Mutex::new(Some(waiting)),
-            stats: Arc::default(),
-        })
+        let (settings, stats) = (Arc::new(settings), Arc::default());
+        Arc::new(StdioUpstream { settings, entry: LocalEntry::default(), stats })
     }
 
     /// How its child is started.
@@ -63,25 +50,22 @@ impl StdioUpstream {
 
     /// Starts the child, and serves it on this core from now on, unless another core does.
     pub fn open(&self, core: &Core) {
-        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(waiting) = waiting {
+        if let Some(server) = self.entry.serve_on(core) {
             let pool = ChildPool::new(core, Arc::clone(&self.settings), Arc::clone(&self.stats));
-            core.spawn(http_server::run(Rc::new(pool), waiting));
+            core.spawn(http_server::run(Rc::new(pool), server));
         }
     }
 
-    /// A new connection to the child's server of HTTP. Any core may adopt it.
+    /// A new connection of this core to the child's server of HTTP.
     ///
     /// # Errors
     ///
-    /// If the child is not running.
-    pub fn connect(&self) -> Result<Detached, StdioUnavailable> {
+    /// If the child is not running, or no connection can be made.
+    pub async fn connect(&self, core: &Core) -> Result<Socket, StdioUnavailable> {
         if let Some(why) = self.stats.down() {
             self.stats.add(StdioEvent::DownRefused);
             return Err(StdioUnavailable::Down(why));
         }
-        let [near, far] = Detached::pair().map_err(|error| StdioUnavailable::Io(error.kind()))?;
-        self.connections.send(far).map_err(|_| StdioUnavailable::Crowded)?;
-        Ok(near)
+        self.entry.connect(core).await.map_err(|error| StdioUnavailable::Io(error.kind()))
     }
 }

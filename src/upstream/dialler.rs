@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use crate::base::{Clock, Time};
 use crate::dial::{DialError, ResolveError, Resolver, connect_first, connect_one};
-use crate::engine::Core;
 use crate::engine::driver::{Address, SocketOptions};
+use crate::engine::{Core, LocalEntry};
 use crate::route::UpstreamAddr;
 use crate::stdio::StdioUnavailable;
 use crate::tls::{ClientConfig, Connection, HandshakeError, ServerName, without_http2};
 use crate::upstream::http1_demand::Http1Demand;
-use crate::upstream::{LocalEntry, UpstreamError, UpstreamSettings};
+use crate::upstream::{UpstreamError, UpstreamSettings};
 
 /// The first pause before retrying a server that refused. Each further pause is twice as long.
 const REFUSED_PAUSE_MIN: Duration = Duration::from_millis(25);
@@ -135,8 +135,7 @@ impl Dialler {
             address: LOCAL_ADDRESS.into(),
             reason: error.to_string().into(),
         };
-        let near = entry.connect().map_err(failed)?;
-        let socket = self.core.adopt(near, SocketOptions::default()).await.map_err(failed)?;
+        let socket = entry.connect(&self.core).await.map_err(failed)?;
         Ok(Line { connection: Connection::plain(socket), address: Rc::new(Address::Unix(LOCAL_ADDRESS.into())) })
     }
 
@@ -145,12 +144,9 @@ impl Dialler {
         let missing = || UpstreamError::NotRunning { reason: "the route has no command".into() };
         let stdio_upstream = self.settings.stdio.as_ref().ok_or_else(missing)?;
         stdio_upstream.open(&self.core);
-        let near = stdio_upstream.connect().map_err(|error| match error {
+        let socket = stdio_upstream.connect(&self.core).await.map_err(|error| match error {
             StdioUnavailable::Down(reason) => UpstreamError::NotRunning { reason },
             other => UpstreamError::Unreachable { address: STDIO_ADDRESS.into(), reason: other.to_string().into() },
-        })?;
-        let socket = self.core.adopt(near, SocketOptions::default()).await.map_err(|error| {
-            UpstreamError::Unreachable { address: STDIO_ADDRESS.into(), reason: error.to_string().into() }
         })?;
         Ok(Line { connection: Connection::plain(socket), address: Rc::new(Address::Unix(STDIO_ADDRESS.into())) })
     }

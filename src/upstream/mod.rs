@@ -10,7 +10,7 @@ mod http_pool;
 mod kinds;
 mod settings;
 
-pub use era_bridge::{EraBridge, KnownEras, LocalEntry};
+pub use era_bridge::{EraBridge, KnownEras};
 pub use error::UpstreamError;
 pub use http_pool::{HttpConnection, HttpPool};
 pub use http2::Http2Exchange;

@@ -1,11 +1,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::engine::LocalEntry;
 use crate::policy::AllowedUpstreams;
 use crate::route::UpstreamUrl;
 use crate::stdio::StdioUpstream;
 use crate::tls::ClientConfig;
-use crate::upstream::{EraBridge, LocalEntry};
+use crate::upstream::EraBridge;
 
 /// The settings of one upstream.
 #[derive(Clone)]

@@ -1,5 +1,7 @@
 //! The era bridge: agents and servers of different eras of MCP, with the official SDKs on both sides.
 
+mod limits;
+
 use std::net::Ipv4Addr;
 use std::process::Command;
 use std::time::Instant;
@@ -128,9 +130,14 @@ fn until_cancelled(port: u16, calls: &[&str]) {
 
 /// A request of an agent of 2026-07-28.
 fn request(path: &str, method: &str, name: &str, fields: &str, params: Value) -> String {
+    request_able(path, (method, name), fields, params, json!({}))
+}
+
+/// The same, of an agent with these capabilities.
+fn request_able(path: &str, (method, name): (&str, &str), fields: &str, params: Value, able: Value) -> String {
     let mut params = params;
     params["_meta"] =
-        json!({"io.modelcontextprotocol/protocolVersion": NEW, "io.modelcontextprotocol/clientCapabilities": {}});
+        json!({"io.modelcontextprotocol/protocolVersion": NEW, "io.modelcontextprotocol/clientCapabilities": able});
     let body = json!({"jsonrpc": "2.0", "id": "é", "method": method, "params": params}).to_string();
     let named = if name.is_empty() { String::new() } else { format!("Mcp-Name: {name}\r\n") };
     format!(

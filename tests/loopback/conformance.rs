@@ -98,27 +98,39 @@ fn every_check_of_2026_07_28_comes_out_the_same_through_the_tunnel() {
 
 /// Set for this program when it is to be the fixture over standard input and output.
 const OVER_STDIO: &str = "FIXTURE_OVER_STDIO";
+/// The test that is the fixture then.
+const STDIO_TEST: &str = "conformance::every_check_of_2025_11_25_comes_out_the_same_over_stdio";
 
 /// But for those of event streams: the fixture's own server of HTTP answers each request with one, and here an answer without events
-/// before it is JSON, so that these checks do not apply.
+/// before it is JSON, so that these checks do not apply. And but for `Mcp-Param-*`: only the server knows which parameters of its
+/// tools these fields repeat, and over stdio it does not see them.
+fn assert_same_over_stdio(revision: Revision, sessions: &str) {
+    let program = std::env::current_exe().expect("this program has a path").display().to_string();
+    let mut tunnel = Tunnel::without_connector("plain", HOST, 20_000, "");
+    // What the test harness prints on standard output is passed over.
+    tunnel.connect_routes(&format!(
+        "[[route]]\nhost = '{HOST}'\nupstream = 'stdio'\nenv = ['{OVER_STDIO}=1']\nsessions = '{sessions}'\nchildren_max = 100\n\
+         command = ['{program}', '--exact', '{STDIO_TEST}', '--nocapture', '--test-threads=2']\n"
+    ));
+    let through = suite::run(&format!("{HOST}:{}", tunnel.agents.port()), revision);
+    through.assert_required(revision);
+    let differences = directly(revision).differences(&through).into_iter();
+    let applies = |line: &String| !line.contains(": server-sse-") && !line.contains(": http-custom-header-");
+    assert_eq!(differences.filter(applies).collect::<Vec<_>>(), Vec::<String>::new());
+}
+
 #[test]
 fn every_check_of_2025_11_25_comes_out_the_same_over_stdio() {
     if std::env::var_os(OVER_STDIO).is_some() {
         return fixture::serve_stdio();
     }
-    let program = std::env::current_exe().expect("this program has a path").display().to_string();
-    let test = "conformance::every_check_of_2025_11_25_comes_out_the_same_over_stdio";
-    let mut tunnel = Tunnel::without_connector("plain", HOST, 20_000, "");
-    // What the test harness prints on standard output is passed over.
-    tunnel.connect_routes(&format!(
-        "[[route]]\nhost = '{HOST}'\nupstream = 'stdio'\nenv = ['{OVER_STDIO}=1']\nsessions = 'per-session'\nchildren_max = 100\n\
-         command = ['{program}', '--exact', '{test}', '--nocapture', '--test-threads=2']\n"
-    ));
-    let revision = Revision::V2025_11_25;
-    let through = suite::run(&format!("{HOST}:{}", tunnel.agents.port()), revision);
-    through.assert_required(revision);
-    let differences = directly(revision).differences(&through).into_iter();
-    assert_eq!(differences.filter(|line| !line.contains(": server-sse-")).collect::<Vec<_>>(), Vec::<String>::new());
+    assert_same_over_stdio(Revision::V2025_11_25, "per-session");
+}
+
+/// All agents share one child, as this revision has no sessions.
+#[test]
+fn every_check_of_2026_07_28_comes_out_the_same_over_stdio() {
+    assert_same_over_stdio(Revision::V2026_07_28, "shared");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Servers that speak over standard input and output, as child processes of the program as people run it.
 
 mod confinement;
+mod endurance;
+mod plain;
 mod sharing;
 
 use std::cell::Cell;

@@ -38,7 +38,7 @@ pub(crate) fn compare(settings: &StdioSettings, interrupt: &Interrupt) -> (Vec<R
     notes.extend(settings.peers.iter().filter(|name| !known(name)).map(|name| format!("no peer is called {name}")));
     let mut runnable = Vec::new();
     for peer in StdioPeer::ALL.into_iter().filter(|peer| is_asked(peer.name())) {
-        match settings.bench.programs.find(peer.name(), peer.name()) {
+        match settings.bench.programs.find(peer.name(), peer.program()) {
             Ok(program) => runnable.push((peer, program)),
             Err(missing) => notes.push(format!("{} is left out: {missing}: {}", peer.name(), peer.install())),
         }
@@ -57,7 +57,7 @@ pub(crate) fn compare(settings: &StdioSettings, interrupt: &Interrupt) -> (Vec<R
             }
             match measure(settings, *peer, program, interrupt) {
                 Ok(measured) => rows.extend(measured),
-                Err(error) => notes.push(format!("{}: {error}", peer.name())),
+                Err(error) => notes.push(format!("{}: {error} (installed with: {})", peer.name(), peer.install())),
             }
         }
     }

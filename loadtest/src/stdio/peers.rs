@@ -24,6 +24,8 @@ const POLL: Duration = Duration::from_millis(10);
 pub(super) enum StdioPeer {
     /// adit with edge and connector in one process, over TLS, without spinning.
     Adit,
+    /// The same, called without TLS, as the other programs are.
+    AditHttp,
     /// supergateway with a child for each session.
     Supergateway,
     /// mcp-proxy with one child for all.
@@ -53,12 +55,21 @@ pub(super) struct RunningPeer {
 }
 
 impl StdioPeer {
-    pub(super) const ALL: [StdioPeer; 3] = [StdioPeer::Adit, StdioPeer::Supergateway, StdioPeer::McpProxy];
+    pub(super) const ALL: [StdioPeer; 4] =
+        [StdioPeer::Adit, StdioPeer::AditHttp, StdioPeer::Supergateway, StdioPeer::McpProxy];
 
-    /// Its name, which is that of its program.
+    /// Its name in the table.
     pub(super) fn name(self) -> &'static str {
         match self {
-            StdioPeer::Adit => "adit",
+            StdioPeer::AditHttp => "adit-http",
+            _ => self.program(),
+        }
+    }
+
+    /// The name of its program.
+    pub(super) fn program(self) -> &'static str {
+        match self {
+            StdioPeer::Adit | StdioPeer::AditHttp => "adit",
             StdioPeer::Supergateway => "supergateway",
             StdioPeer::McpProxy => "mcp-proxy",
         }
@@ -67,9 +78,10 @@ impl StdioPeer {
     /// How a user installs it.
     pub(super) fn install(self) -> &'static str {
         match self {
-            StdioPeer::Adit => "build the whole workspace",
+            StdioPeer::Adit | StdioPeer::AditHttp => "build the whole workspace",
             StdioPeer::Supergateway => "npm install --global supergateway",
-            StdioPeer::McpProxy => "pipx install mcp-proxy",
+            // It does not start with a newer SDK, which older releases allow.
+            StdioPeer::McpProxy => "pipx install 'mcp-proxy>=0.13' (an older one needs 'mcp<2' beside it)",
         }
     }
 
@@ -78,7 +90,7 @@ impl StdioPeer {
         let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         let port = port.to_string();
         match self {
-            StdioPeer::Adit => {
+            StdioPeer::Adit | StdioPeer::AditHttp => {
                 let listen = format!("127.0.0.1:{port}");
                 [words(&["up", "--json", "--listen", &listen, "--admin", "off", "--"]), vec![this, serve]].concat()
             }
@@ -111,9 +123,9 @@ impl StdioPeer {
             .map(|(name, value)| (name.to_owned(), value.to_owned()));
         let line = CommandLine {
             name: self.name().to_owned(),
-            program: self.name().to_owned(),
+            program: self.program().to_owned(),
             args: self.args(port, this),
-            env: if self == StdioPeer::Adit { env.into() } else { BTreeMap::new() },
+            env: if self.program() == StdioPeer::Adit.program() { env.into() } else { BTreeMap::new() },
             listens: Some(address),
             log: log.clone(),
         };
@@ -121,7 +133,7 @@ impl StdioPeer {
         process.until_listening(address, READY_PATIENCE)?;
         let (scheme, path) = match self {
             StdioPeer::Adit => ("https", "/mcp"),
-            StdioPeer::Supergateway => ("http", "/mcp"),
+            StdioPeer::AditHttp | StdioPeer::Supergateway => ("http", "/mcp"),
             // It redirects the path without a slash.
             StdioPeer::McpProxy => ("http", "/mcp/"),
         };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::base::{Time, hex};
 use crate::bridge::{AgentHello, BRIDGED_SESSION, CallerKey};
-use crate::connector::bridge::inbox::{Inbox, Mail};
+use crate::connector::bridge::mail::{BridgeInbox, Mail};
 use crate::engine::Signal;
 
 /// The most sessions of one route. The one that was not used for longest makes room for another.
@@ -29,14 +29,14 @@ pub(super) struct AgentSession {
     /// Raised when the subscriptions have changed.
     pub(super) subscribed: Signal,
     /// What is sent on the stream of the session, for agents of the transport HTTP+SSE.
-    pub(super) outbox: Rc<Inbox>,
+    pub(super) outbox: Rc<BridgeInbox>,
     /// The number of streams that were opened. A new one replaces the one before.
     pub(super) streams: Cell<u64>,
     pub(super) next_question: Cell<u64>,
     /// Who waits for the answer to a question, and which caller it was asked of.
-    questions: RefCell<BTreeMap<u64, (CallerKey, Rc<Inbox>)>>,
+    questions: RefCell<BTreeMap<u64, (CallerKey, Rc<BridgeInbox>)>>,
     /// The calls, by the id of their request.
-    calls: RefCell<BTreeMap<Vec<u8>, Rc<Inbox>>>,
+    calls: RefCell<BTreeMap<Vec<u8>, Rc<BridgeInbox>>>,
     pub(super) open: Cell<usize>,
     used: Cell<Time>,
     is_over: Cell<bool>,
@@ -160,7 +160,7 @@ impl AgentSession {
     }
 
     /// Notes who waits for the answer to a question.
-    pub(super) fn on_question(&self, id: u64, key: CallerKey, inbox: &Rc<Inbox>) {
+    pub(super) fn on_question(&self, id: u64, key: CallerKey, inbox: &Rc<BridgeInbox>) {
         self.questions.borrow_mut().insert(id, (key, Rc::clone(inbox)));
     }
 
@@ -174,7 +174,7 @@ impl AgentSession {
     }
 
     /// Notes a call that has begun. Returns false if there is one with this id.
-    pub(super) fn on_call(&self, id: &[u8], inbox: &Rc<Inbox>) -> bool {
+    pub(super) fn on_call(&self, id: &[u8], inbox: &Rc<BridgeInbox>) -> bool {
         let mut calls = self.calls.borrow_mut();
         let is_new = !calls.contains_key(id);
         if is_new {
@@ -184,7 +184,7 @@ impl AgentSession {
     }
 
     /// Notes a call that has ended.
-    pub(super) fn on_call_ended(&self, id: &[u8], inbox: &Rc<Inbox>) {
+    pub(super) fn on_call_ended(&self, id: &[u8], inbox: &Rc<BridgeInbox>) {
         self.calls.borrow_mut().remove(id);
         self.questions.borrow_mut().retain(|_, (_, of)| !Rc::ptr_eq(of, inbox));
     }
@@ -194,5 +194,38 @@ impl AgentSession {
         if let Some(inbox) = self.calls.borrow().get(id) {
             inbox.put(Mail::Cancelled);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_session_that_was_not_used_for_longest_makes_room_and_one_in_use_does_not() {
+        let (sessions, at) = (AgentSessions::default(), |nth: usize| Time::ZERO + Duration::from_secs(nth as u64));
+        let first = sessions.begin(at(1)).unwrap();
+        let used = AgentSessionUse::new(&sessions.begin(at(0)).unwrap());
+        let rest: Vec<_> = (2..SESSIONS_MAX).map(|nth| sessions.begin(at(nth)).unwrap()).collect();
+        let next = sessions.begin(at(SESSIONS_MAX)).unwrap();
+        assert!(sessions.get(first.id.as_bytes(), at(0)).is_none() && first.is_over.get());
+        assert!(
+            sessions.get(used.0.id.as_bytes(), at(0)).is_some() && sessions.get(next.id.as_bytes(), at(0)).is_some()
+        );
+        let uses: Vec<_> = rest.iter().chain([&next]).map(AgentSessionUse::new).collect();
+        assert!(sessions.begin(at(0)).is_none(), "all are in use");
+        drop((uses, used));
+        sessions.sweep(at(SESSIONS_MAX) + IDLE_MAX + Duration::from_secs(1));
+        assert!(sessions.0.borrow().is_empty());
+    }
+
+    #[test]
+    fn a_session_subscribes_to_so_many_resources() {
+        let session = AgentSessions::default().begin(Time::ZERO).unwrap();
+        let uri = |nth: usize| format!("test://{nth}");
+        assert!((0..RESOURCES_MAX).all(|nth| session.subscribe(&uri(nth))));
+        assert!(!session.subscribe(&uri(RESOURCES_MAX)) && session.subscribe(&uri(0)));
+        session.unsubscribe(&uri(0));
+        assert!(session.subscribe(&uri(RESOURCES_MAX)));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::bridge::{EventReader, MODERN_REVISION, array_elements, names};
-use crate::connector::bridge::inbox::{Inbox, Mail};
+use crate::connector::bridge::mail::{BridgeInbox, Mail};
 use crate::connector::shared::{Connector, Counters};
 use crate::connector::upstream_stream::UpstreamStream;
 use crate::engine::{ByteStream, Core, Task, send_bytes};
@@ -54,12 +54,12 @@ pub(super) enum InnerEnd {
 
 /// A request whose response arrives in an inbox. Dropping it closes the connection.
 pub(super) struct InnerCall {
-    pub(super) inbox: Rc<Inbox>,
+    pub(super) inbox: Rc<BridgeInbox>,
     _task: Task<()>,
 }
 
 impl InnerCall {
-    pub(super) fn new(inbox: Rc<Inbox>, task: Task<()>) -> InnerCall {
+    pub(super) fn new(inbox: Rc<BridgeInbox>, task: Task<()>) -> InnerCall {
         InnerCall { inbox, _task: task }
     }
 }
@@ -143,7 +143,7 @@ impl InnerClient {
     }
 
     /// Sends a request, whose response arrives in `inbox`.
-    pub(super) fn start(&self, request: InnerRequest, inbox: Rc<Inbox>) -> InnerCall {
+    pub(super) fn start(&self, request: InnerRequest, inbox: Rc<BridgeInbox>) -> InnerCall {
         let (upstream, to, own) = (Rc::clone(&self.upstream), Rc::clone(&inbox), self.core.clone());
         let task = self.core.spawn_held(async move {
             let end = carry(&own, &upstream, &request, &to).await;
@@ -194,7 +194,7 @@ pub(super) fn modern_fields(method: &str) -> String {
 
 /// Sends a request and reads its response. A request that has certainly not reached the server on a reused connection is sent
 /// once more.
-async fn carry(core: &Core, upstream: &Upstream, request: &InnerRequest, to: &Inbox) -> InnerEnd {
+async fn carry(core: &Core, upstream: &Upstream, request: &InnerRequest, to: &BridgeInbox) -> InnerEnd {
     let mut is_second = false;
     loop {
         let taken = if is_second { upstream.connect().await } else { upstream.checkout().await };
@@ -238,7 +238,7 @@ async fn exchange<U: UpstreamStream>(
     core: &Core,
     upstream: &U,
     request: &InnerRequest,
-    to: &Inbox,
+    to: &BridgeInbox,
 ) -> ((InnerEnd, bool), Rest) {
     let stream = upstream.stream();
     let sent_before = sent_before(upstream);
@@ -283,7 +283,7 @@ async fn body<S: ByteStream>(
     intake: &mut Intake,
     decoder: &mut BodyDecoder,
     head: &InnerHead,
-    to: &Inbox,
+    to: &BridgeInbox,
 ) -> Result<Option<Vec<u8>>, String> {
     let mut source = Http1Source::new(stream, intake, decoder);
     let (mut events, mut whole, mut last_id) = (EventReader::new(ANSWER_LEN_MAX), Vec::new(), None);
@@ -325,7 +325,7 @@ async fn body<S: ByteStream>(
 const TOO_LONG: &str = "the answer of the server is too long to be translated";
 
 /// Passes on a message, or the messages of a batch (2025-03-26).
-async fn messages(text: Vec<u8>, to: &Inbox) {
+async fn messages(text: Vec<u8>, to: &BridgeInbox) {
     let is_batch = text.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
     let is_valid = is_batch && serde_json::from_slice::<serde::de::IgnoredAny>(&text).is_ok();
     match array_elements(&text).filter(|_| is_valid) {

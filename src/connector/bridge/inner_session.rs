@@ -10,8 +10,8 @@ use crate::bridge::{
     INTERNAL_ERROR, JsonObject, ModernCall, ServerSession, SessionTransport, error_message, initialize_request,
     notification, quoted, request, result_message,
 };
-use crate::connector::bridge::inbox::{Inbox, Mail};
 use crate::connector::bridge::inner_client::{InnerCall, InnerClient, InnerEnd, InnerHead, InnerRequest, is_response};
+use crate::connector::bridge::mail::{BridgeInbox, Mail};
 use crate::connector::shared::Counters;
 use crate::engine::{Signal, Task};
 use crate::wire::jsonrpc::Message;
@@ -45,9 +45,9 @@ pub(super) struct InnerSession {
     /// The server does not know it any more.
     pub(super) is_gone: Cell<bool>,
     /// The inboxes of its calls, by the id of their request.
-    calls: RefCell<BTreeMap<Vec<u8>, Rc<Inbox>>>,
+    calls: RefCell<BTreeMap<Vec<u8>, Rc<BridgeInbox>>>,
     /// Who listens to notifications that belong to no call.
-    pub(super) listener: RefCell<Option<Rc<Inbox>>>,
+    pub(super) listener: RefCell<Option<Rc<BridgeInbox>>>,
     /// Its own stream of events, if it has one.
     stream: RefCell<Option<Task<()>>>,
     /// The endpoint for messages, if the transport is HTTP+SSE; empty if it is not usable.
@@ -75,7 +75,7 @@ pub(super) enum OpenError {
 pub(super) struct SessionCall {
     session: Rc<InnerSession>,
     pub(super) id: Vec<u8>,
-    pub(super) inbox: Rc<Inbox>,
+    pub(super) inbox: Rc<BridgeInbox>,
     /// The request, or the one that resumes its stream.
     running: RefCell<Option<InnerCall>>,
     resumed: Cell<usize>,
@@ -177,7 +177,7 @@ impl InnerSession {
 
     /// Sends a request with this id. Its answer arrives in the inbox of the call.
     pub(super) fn start(self: &Rc<InnerSession>, id: Vec<u8>, message: &[u8]) -> SessionCall {
-        let inbox = Rc::<Inbox>::default();
+        let inbox = Rc::<BridgeInbox>::default();
         self.calls.borrow_mut().insert(id.clone(), Rc::clone(&inbox));
         self.used.set(self.client.core.turn_time());
         let post = self.post(message);

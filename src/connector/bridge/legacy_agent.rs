@@ -3,68 +3,30 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_lite::future;
-
 use crate::base::Clock;
 use crate::bridge::{
-    AgentHello, BRIDGED_QUERY, BridgeRefusal, CANCELLED, CallerKey, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST,
-    JsonObject, LegacyStep, LegacyToModern, ModernRequest, ServerOffer, array_elements, bridged_query, error_message,
-    listen_request, notification_for_session, own_discover, result_message,
+    AgentHello, BRIDGED_QUERY, BridgeRefusal, CallerKey, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, JsonObject,
+    ServerOffer, array_elements, bridged_query, error_message, own_discover, result_message,
 };
 use crate::connector::bridge::agent_session::{AgentSession, AgentSessionUse};
-use crate::connector::bridge::agent_side::{AgentSide, ExchangeEnd};
-use crate::connector::bridge::inbox::{Inbox, Mail};
-use crate::connector::bridge::inner_client::{
-    InnerCall, InnerEnd, InnerHead, InnerRequest, kept_fields, modern_fields,
-};
-use crate::connector::bridge::reply::{Reply, event};
+use crate::connector::bridge::agent_side::AgentSide;
+use crate::connector::bridge::inner_client::{InnerRequest, kept_fields, modern_fields};
+use crate::connector::bridge::legacy_call::{self, Caller, refused};
+use crate::connector::bridge::legacy_output::Output;
+use crate::connector::bridge::legacy_stream;
+use crate::connector::bridge::reply::Reply;
 use crate::connector::bridge::state::BridgeState;
 use crate::connector::shared::Counters;
+use crate::exchange::ExchangeEnd;
 use crate::wire::http1::Method;
 use crate::wire::jsonrpc::Message;
-use crate::wire::mcp::{NAME, SESSION_ID};
+use crate::wire::mcp::SESSION_ID;
 use crate::wire::stdio::Envelope;
 
 /// The most messages of one batch (2025-03-26).
 const BATCH_MAX: usize = 64;
-/// The pauses before a stream of notifications is opened again: the first and the longest one.
-const LISTEN_PAUSE_MIN: Duration = Duration::from_millis(500);
-const LISTEN_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// How long the server may take to say what it offers.
 const DISCOVER_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// The kinds of notifications of a session, with the capability that offers them.
-const LISTENED: [(&str, &str); 3] =
-    [("toolsListChanged", "tools"), ("promptsListChanged", "prompts"), ("resourcesListChanged", "resources")];
-
-/// What the server gets of the agent's head.
-#[derive(Clone)]
-struct Caller {
-    target: Vec<u8>,
-    kept: Vec<u8>,
-    key: CallerKey,
-}
-
-/// Where messages for the agent go.
-enum Output<'a, 'b> {
-    /// In the response to its request.
-    Response { agent: &'b mut AgentSide<'a>, may_stream: bool, streams: bool, is_batch: bool },
-    /// On the stream of its session.
-    Session(Rc<AgentSession>),
-}
-
-/// A call that is known to its session, until this is dropped.
-struct OpenCall<'a> {
-    session: &'a AgentSession,
-    id: &'a [u8],
-    inbox: &'a Rc<Inbox>,
-}
-
-impl Drop for OpenCall<'_> {
-    fn drop(&mut self) {
-        self.session.on_call_ended(self.id, self.inbox);
-    }
-}
 
 /// Answers one request of an agent.
 pub(super) async fn run(agent: &mut AgentSide<'_>) -> Result<(), ExchangeEnd> {
@@ -76,7 +38,7 @@ pub(super) async fn run(agent: &mut AgentSide<'_>) -> Result<(), ExchangeEnd> {
     let caller = Caller { target, kept: kept_fields(head), key: CallerKey::of(head, &[]) };
     let known = id.as_ref().map(|id| server.agents.get(id, server.client.core.now()));
     match (head.method(), known) {
-        (Method::Get, None) => open_sse(agent, &caller).await,
+        (Method::Get, None) => legacy_stream::open_sse(agent, &caller).await,
         (Method::Post, None) => {
             let body = match agent.read_body().await? {
                 Ok(body) => body,
@@ -91,7 +53,7 @@ pub(super) async fn run(agent: &mut AgentSide<'_>) -> Result<(), ExchangeEnd> {
             }
             agent.send(Reply::refusal(&BridgeRefusal::new(404, -32_001, "Session not found"), b"null")).await
         }
-        (Method::Get, Some(Some(session))) => stream(agent, &caller, &session, false).await,
+        (Method::Get, Some(Some(session))) => legacy_stream::run(agent, &caller, &session, false).await,
         (Method::Delete, Some(Some(session))) => {
             server.agents.end(&session);
             agent.send(Reply::new(200, Vec::new())).await
@@ -187,14 +149,6 @@ async fn initialize(
             Ok((hello, result, revision))
         }
         None => Err(refused(head, answer, id)),
-    }
-}
-
-/// The response of a server that has refused a request. A status that would end the agent's session is not passed on.
-fn refused(head: InnerHead, body: Vec<u8>, id: &[u8]) -> Reply {
-    match head.status {
-        200..300 | 404 | 405 => Reply::failed(&format!("the server has answered with status {}", head.status), id),
-        status => Reply { status, body, fields: head.fields },
     }
 }
 
@@ -313,314 +267,9 @@ async fn message(
             }
             None => error_message(&id, INVALID_PARAMS, "uri is missing"),
         },
-        method => return call(server, caller, session, text, (&id, method), output).await,
+        method => return legacy_call::run(server, caller, session, text, (&id, method), output).await,
     };
     output.answer(answer).await
-}
-
-/// Carries a call to its answer.
-async fn call(
-    server: &Rc<BridgeState>,
-    caller: &Caller,
-    session: &Rc<AgentSession>,
-    text: &[u8],
-    (id, method): (&[u8], &str),
-    output: &mut Output<'_, '_>,
-) -> Result<(), ExchangeEnd> {
-    let Some(hello) = session.hello.get() else {
-        return output.answer(error_message(id, INVALID_REQUEST, "begin with initialize")).await;
-    };
-    let level = session.log_level.borrow().clone();
-    let mut machine = match LegacyToModern::new(text, id, method, hello, level.as_deref()) {
-        Ok(machine) => machine,
-        Err(refusal) => {
-            Counters::add(&server.counters().bridge_refused_messages);
-            return output.answer(refusal.message(id)).await;
-        }
-    };
-    let inbox = Rc::<Inbox>::default();
-    if !session.on_call(id, &inbox) {
-        return output.answer(error_message(id, INVALID_REQUEST, "another request has this id")).await;
-    }
-    let _open = OpenCall { session, id, inbox: &inbox };
-    let mut running = Some(send(server, caller, &machine.request(), &inbox));
-    let (mut steps, mut refusal) = (Vec::new(), None::<InnerHead>);
-    loop {
-        for step in std::mem::take(&mut steps) {
-            match step {
-                LegacyStep::ToAgent(message) => output.message(message).await?,
-                LegacyStep::Question(question, message) => {
-                    if !output.can_ask() {
-                        let why = "the server asks for input, which needs Accept: text/event-stream";
-                        return output.answer(error_message(id, INTERNAL_ERROR, why)).await;
-                    }
-                    session.on_question(question, caller.key, &inbox);
-                    output.message(message).await?;
-                }
-                LegacyStep::Answer(message) => return output.answer(message).await,
-                LegacyStep::Again(pause) => {
-                    drop(running.take());
-                    output.while_connected(server.client.core.sleep(pause)).await?;
-                    running = Some(send(server, caller, &machine.request(), &inbox));
-                }
-            }
-        }
-        match output.while_connected(inbox.next()).await? {
-            Mail::Head(head) if head.status >= 300 => refusal = Some(head),
-            Mail::Message(message) => {
-                let mut next = session.next_question.get();
-                machine.on_server(&message, &mut next, &mut steps);
-                session.next_question.set(next);
-                // What follows an answer is of no interest, least of all the end of its response.
-                if steps.iter().any(|step| !matches!(step, LegacyStep::ToAgent(_))) {
-                    drop(running.take());
-                }
-            }
-            Mail::Body(body) => match refusal.take() {
-                Some(head) => return output.refuse(refused(head, body, id), id).await,
-                None => return output.answer(unanswered(id)).await,
-            },
-            // The end of a request whose answer has arrived may follow.
-            Mail::End(_) if running.is_none() => {}
-            Mail::End(end) => match (refusal.take(), end) {
-                (Some(head), _) => return output.refuse(refused(head, Vec::new(), id), id).await,
-                (None, InnerEnd::Failed(why)) => {
-                    return output.answer(error_message(id, INTERNAL_ERROR, &why)).await;
-                }
-                (None, InnerEnd::Complete(_)) => return output.answer(unanswered(id)).await,
-            },
-            Mail::FromAgent(question, answer) => _ = machine.on_agent(question, &answer, &mut steps),
-            // Closing the stream cancels the call at the server.
-            Mail::Cancelled => return output.cancelled(id).await,
-            Mail::Head(_) | Mail::Event(..) => {}
-        }
-    }
-}
-
-fn unanswered(id: &[u8]) -> Vec<u8> {
-    error_message(id, INTERNAL_ERROR, "the server has ended its response without an answer")
-}
-
-fn send(server: &Rc<BridgeState>, caller: &Caller, request: &ModernRequest, inbox: &Rc<Inbox>) -> InnerCall {
-    let name = request.name.as_ref().map(|name| format!("{NAME}: {name}\r\n")).unwrap_or_default();
-    let own = modern_fields(&request.method) + &name;
-    let post = InnerRequest::post(&caller.target, &caller.kept, &own, &request.message);
-    server.client.start(post, Rc::clone(inbox))
-}
-
-/// Opens the stream of an agent of the transport HTTP+SSE, whose session ends with it.
-async fn open_sse(agent: &mut AgentSide<'_>, caller: &Caller) -> Result<(), ExchangeEnd> {
-    let server = Rc::clone(agent.server);
-    let Some(session) = server.agents.begin(server.client.core.now()) else {
-        Counters::add(&server.counters().bridge_refused_limits);
-        let why = "the bridge has as many sessions as it may have: try again later";
-        return agent.send(Reply::refusal(&BridgeRefusal::new(503, INTERNAL_ERROR, why), b"null")).await;
-    };
-    let ended = stream(agent, caller, &session, true).await;
-    server.agents.end(&session);
-    ended
-}
-
-/// Serves the stream of a session.
-async fn stream(
-    agent: &mut AgentSide<'_>,
-    caller: &Caller,
-    session: &Rc<AgentSession>,
-    is_sse: bool,
-) -> Result<(), ExchangeEnd> {
-    let _used = AgentSessionUse::new(session);
-    let server = Rc::clone(agent.server);
-    let number = session.streams.get() + 1;
-    session.streams.set(number);
-    agent.begin_events().await?;
-    if is_sse {
-        let mark = if caller.target.contains(&b'?') { '&' } else { '?' };
-        let target = String::from_utf8_lossy(&caller.target);
-        let endpoint = format!("{target}{mark}{BRIDGED_QUERY}{}", session.id);
-        agent.write(&event("endpoint", endpoint.as_bytes())).await?;
-    }
-    let outbox = Rc::clone(&session.outbox);
-    let listening =
-        server.client.core.spawn_held(Box::pin(listen(Rc::clone(&server), caller.clone(), Rc::clone(session))));
-    let ended = loop {
-        let next = async {
-            let ended = async {
-                session.ended().await;
-                None
-            };
-            future::or(async { Some(outbox.next().await) }, ended).await
-        };
-        match agent.while_connected(next).await {
-            None => break Err(ExchangeEnd::Stream),
-            Some(None) => break agent.end_events().await,
-            Some(Some(mail)) => {
-                if session.streams.get() != number {
-                    // A newer stream gets what follows.
-                    outbox.put(mail);
-                    break agent.end_events().await;
-                }
-                if let Mail::Message(message) = mail {
-                    agent.event(&message).await?;
-                }
-            }
-        }
-    };
-    drop(listening);
-    ended
-}
-
-/// Listens to the server for a session, again whenever its subscriptions change.
-async fn listen(server: Rc<BridgeState>, caller: Caller, session: Rc<AgentSession>) {
-    let (mut pause, mut number) = (LISTEN_PAUSE_MIN, 0);
-    loop {
-        let seen = session.subscribed.count();
-        let request = {
-            let offer = server.probe.offer.borrow();
-            let offers =
-                |capability: &str, part: &str| offer.as_ref().is_some_and(|offer| offer.offers(capability, Some(part)));
-            let kinds: Vec<&str> =
-                LISTENED.iter().filter(|(_, of)| offers(of, "listChanged")).map(|(kind, _)| *kind).collect();
-            let uris = session.uris();
-            number += 1;
-            let hello = session.hello.get().filter(|_| !kinds.is_empty() || !uris.is_empty());
-            hello.map(|hello| listen_request(number, hello, &kinds, &uris))
-        };
-        let Some(request) = request else {
-            session.subscribed.after(seen).await;
-            continue;
-        };
-        let own = modern_fields("subscriptions/listen");
-        let post = InnerRequest::post(&caller.target, &caller.kept, &own, &request);
-        let call = server.client.start(post, Rc::default());
-        loop {
-            let changed = async {
-                session.subscribed.after(seen).await;
-                None
-            };
-            match future::or(async { Some(call.inbox.next().await) }, changed).await {
-                None => {
-                    pause = LISTEN_PAUSE_MIN;
-                    break;
-                }
-                Some(Mail::Message(message)) => {
-                    if let Some(message) = notification_for_session(&message) {
-                        pause = LISTEN_PAUSE_MIN;
-                        let _ = session.outbox.offer(Mail::Message(message));
-                    }
-                }
-                Some(Mail::End(_)) => {
-                    drop(call);
-                    let changed = session.subscribed.after(seen);
-                    future::or(changed, server.client.core.sleep(pause)).await;
-                    pause = (pause * 2).min(LISTEN_PAUSE_MAX);
-                    break;
-                }
-                Some(_) => {}
-            }
-        }
-    }
-}
-
-impl Output<'_, '_> {
-    /// Whether the agent can be asked.
-    fn can_ask(&self) -> bool {
-        matches!(self, Output::Session(_) | Output::Response { may_stream: true, .. })
-    }
-
-    /// Sends a message that others follow. It is left out if the agent takes no stream.
-    async fn message(&mut self, message: Vec<u8>) -> Result<(), ExchangeEnd> {
-        match self {
-            Output::Session(session) => session.outbox.send(Mail::Message(message)).await,
-            Output::Response { agent, may_stream: true, streams, .. } => {
-                if !*streams {
-                    agent.begin_events().await?;
-                    *streams = true;
-                }
-                agent.event(&message).await?;
-            }
-            Output::Response { .. } => {}
-        }
-        Ok(())
-    }
-
-    /// Sends the answer to a request.
-    async fn answer(&mut self, message: Vec<u8>) -> Result<(), ExchangeEnd> {
-        match self {
-            Output::Session(session) => session.outbox.send(Mail::Message(message)).await,
-            Output::Response { agent, streams: true, is_batch, .. } => {
-                agent.event(&message).await?;
-                if !*is_batch {
-                    agent.end_events().await?;
-                }
-            }
-            Output::Response { agent, .. } => agent.send(Reply::new(200, message)).await?,
-        }
-        Ok(())
-    }
-
-    /// Ends a request that was cancelled, which is not answered if it need not be.
-    async fn cancelled(&mut self, id: &[u8]) -> Result<(), ExchangeEnd> {
-        match self {
-            Output::Session(_) | Output::Response { is_batch: true, .. } => Ok(()),
-            Output::Response { agent, may_stream: true, streams, .. } => {
-                if !*streams {
-                    agent.begin_events().await?;
-                }
-                agent.end_events().await
-            }
-            Output::Response { .. } => self.answer(error_message(id, CANCELLED, "the request was cancelled")).await,
-        }
-    }
-
-    /// Sends a response that is no answer to a request.
-    async fn reply(&mut self, reply: Reply) -> Result<(), ExchangeEnd> {
-        match self {
-            Output::Response { agent, streams: false, .. } => agent.send(reply).await,
-            _ => Ok(()),
-        }
-    }
-
-    /// Sends the refusal of the server, as far as the agent can still be told of it.
-    async fn refuse(&mut self, reply: Reply, id: &[u8]) -> Result<(), ExchangeEnd> {
-        match self {
-            Output::Response { streams: false, .. } => self.reply(reply).await,
-            _ => {
-                let why = format!("the server has refused the request with status {}", reply.status);
-                self.answer(error_message(id, INTERNAL_ERROR, &why)).await
-            }
-        }
-    }
-
-    /// Begins the answers to a batch, each as an event.
-    async fn begin_batch(&mut self) -> Result<(), ExchangeEnd> {
-        if let Output::Response { agent, streams, is_batch, .. } = self {
-            agent.begin_events().await?;
-            (*streams, *is_batch) = (true, true);
-        }
-        Ok(())
-    }
-
-    async fn end_batch(&mut self) -> Result<(), ExchangeEnd> {
-        match self {
-            Output::Response { agent, .. } => agent.end_events().await,
-            Output::Session(_) => Ok(()),
-        }
-    }
-
-    /// Waits for `what`, unless the agent leaves or its session ends.
-    async fn while_connected<T>(&mut self, what: impl Future<Output = T>) -> Result<T, ExchangeEnd> {
-        let done = match self {
-            Output::Response { agent, .. } => agent.while_connected(what).await,
-            Output::Session(session) => {
-                let ended = async {
-                    session.ended().await;
-                    None
-                };
-                future::or(async { Some(what.await) }, ended).await
-            }
-        };
-        done.ok_or(ExchangeEnd::Stream)
-    }
 }
 
 #[cfg(test)]

@@ -4,10 +4,13 @@
 
 mod agent_session;
 mod agent_side;
-mod inbox;
 mod inner_client;
 mod inner_session;
 mod legacy_agent;
+mod legacy_call;
+mod legacy_output;
+mod legacy_stream;
+mod mail;
 mod modern_agent;
 mod parked;
 mod passing;

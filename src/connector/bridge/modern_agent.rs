@@ -7,14 +7,15 @@ use crate::bridge::{
     BridgeRefusal, CallStep, CallerKey, INTERNAL_ERROR, INVALID_PARAMS, JsonObject, Listening, METHOD_NOT_FOUND,
     ModernCall, ModernMessage, ModernToLegacy, START_AGAIN, SessionTransport, is_common_method, result_message,
 };
-use crate::connector::bridge::agent_side::{AgentSide, ExchangeEnd};
-use crate::connector::bridge::inbox::{Inbox, Mail};
+use crate::connector::bridge::agent_side::AgentSide;
 use crate::connector::bridge::inner_client::{InnerEnd, InnerHead, kept_fields};
 use crate::connector::bridge::inner_session::{InnerSession, OpenError, SessionCall};
+use crate::connector::bridge::mail::{BridgeInbox, Mail};
 use crate::connector::bridge::parked::RunningCall;
 use crate::connector::bridge::reply::Reply;
 use crate::connector::bridge::session_pool::SessionUse;
 use crate::connector::shared::Counters;
+use crate::exchange::ExchangeEnd;
 use crate::wire::http1::Method;
 
 /// What the server gets of the agent's head.
@@ -265,7 +266,7 @@ async fn listen(agent: &mut AgentSide<'_>, caller: &Caller, call: &ModernCall) -
     };
     let Some(hello) = session.0.hello() else { return Err(ExchangeEnd::NoAnswer) };
     let listening = Listening::new(call, hello);
-    let inbox = Rc::<Inbox>::default();
+    let inbox = Rc::<BridgeInbox>::default();
     *session.0.listener.borrow_mut() = Some(Rc::clone(&inbox));
     if caller.transport == SessionTransport::Streamable {
         session.0.open_stream();

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use futures_lite::future;
 
-use crate::connector::bridge::agent_side::{AgentSide, Buffers, ExchangeEnd};
+use crate::connector::bridge::agent_side::AgentSide;
 use crate::connector::bridge::reply::Reply;
 use crate::connector::upstream_stream::UpstreamStream;
 use crate::engine::{ByteStream, Core, send_bytes};
-use crate::exchange::{BodySource, Http1Source, Intake, Piece};
+use crate::exchange::{BodySource, ExchangeBuffers, ExchangeEnd, Http1Source, Intake, Piece};
 use crate::upstream::UpstreamConnection;
 use crate::wire::http1::{
     BodyDecoder, BodyEncoder, Framing, RequestEdits, RequestHead, ResponseEdits, ResponseHead, Version, write_request,
@@ -41,7 +41,7 @@ pub(super) async fn run(agent: &mut AgentSide<'_>) -> Result<(), ExchangeEnd> {
         Err(error) => return agent.send(Reply::failed(&error.to_string(), b"null")).await,
     };
     let AgentSide { server, socket, buffers } = agent;
-    let Buffers { intake, head, .. } = &mut **buffers;
+    let ExchangeBuffers { intake, head, .. } = &mut **buffers;
     let left = async {
         intake.ended(*socket).await;
         Err(ExchangeEnd::Stream)

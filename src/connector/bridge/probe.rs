@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::base::Clock;
 use crate::bridge::{ServerEra, ServerOffer, ServerSession, SessionTransport, own_discover, own_initialize};
-use crate::connector::bridge::inbox::Mail;
 use crate::connector::bridge::inner_client::{InnerClient, InnerRequest, modern_fields};
+use crate::connector::bridge::mail::Mail;
 use crate::connector::shared::Counters;
 use crate::engine::Signal;
 use crate::upstream::KnownEras;

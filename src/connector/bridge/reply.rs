@@ -3,9 +3,6 @@
 use crate::bridge::{BridgeRefusal, INTERNAL_ERROR};
 use crate::wire::mcp::SESSION_ID;
 
-/// The end of a body in chunks.
-pub(super) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
-
 /// A response that is complete.
 #[derive(Debug)]
 pub(super) struct Reply {
@@ -48,20 +45,6 @@ impl Reply {
     }
 }
 
-/// The head of a response that is a stream of events.
-pub(super) const STREAM_HEAD: &[u8] =
-    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n\
-    X-Accel-Buffering: no\r\nTransfer-Encoding: chunked\r\n\r\n";
-
-/// A message as an event, in a chunk.
-pub(super) fn event(kind: &str, message: &[u8]) -> Vec<u8> {
-    let mut event = format!("event: {kind}\ndata: ").into_bytes();
-    // In a message, line ends stand between values, where a space is equal.
-    event.extend(message.iter().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte }));
-    event.extend_from_slice(b"\n\n");
-    [format!("{:x}\r\n", event.len()).as_bytes(), &event, b"\r\n"].concat()
-}
-
 fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
@@ -92,7 +75,5 @@ mod tests {
         assert_eq!(text(&Reply::new(202, Vec::new())), "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n");
         let own = Reply { status: 401, body: b"no".to_vec(), fields: b"content-type: text/plain\r\n".to_vec() };
         assert!(text(&own).ends_with("Content-Length: 2\r\ncontent-type: text/plain\r\n\r\nno"));
-        let chunk = event("message", b"{\r\n}");
-        assert_eq!(chunk, b"1b\r\nevent: message\ndata: {  }\n\n\r\n");
     }
 }

@@ -30,7 +30,7 @@ impl RouteBridge {
     /// The way to a bridge. If no core serves it, this one does from now on.
     pub(in crate::connector) fn new(bridge: &Arc<EraBridge>, makings: &BridgeMakings<'_>) -> RouteBridge {
         let BridgeMakings { core, connector, resolver, windows } = *makings;
-        if let Some(waiting) = bridge.take_waiting() {
+        if let Some(connections) = bridge.serve_on(core) {
             let inner = Upstream::new(core, bridge.settings().clone(), resolver.clone(), windows);
             let makings = ServerMakings {
                 core: core.clone(),
@@ -38,7 +38,7 @@ impl RouteBridge {
                 eras: Arc::clone(bridge.eras()),
                 upstream: inner,
             };
-            core.spawn(server::run(makings, waiting));
+            core.spawn(server::run(makings, connections));
         }
         let upstream = Upstream::new(core, bridge.bridged_settings(), resolver.clone(), windows);
         RouteBridge { bridge: Arc::clone(bridge), upstream }

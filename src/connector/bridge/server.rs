@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use crate::base::Clock;
 use crate::bridge::{BridgeChoice, era_of_agent, is_of_bridged_session, path_of};
-use crate::connector::bridge::agent_side::{AgentSide, Buffers, ExchangeEnd};
+use crate::connector::bridge::agent_side::AgentSide;
 use crate::connector::bridge::inner_client::{InnerClient, kept_fields};
 use crate::connector::bridge::state::BridgeState;
 use crate::connector::bridge::{legacy_agent, modern_agent, passing};
 use crate::connector::shared::{Connector, Counters};
-use crate::engine::driver::SocketOptions;
-use crate::engine::{ByteStream, Core, Detached, MailReceiver, Task};
+use crate::engine::{ByteStream, Core, LocalServer, Socket, Task};
+use crate::exchange::{ExchangeBuffers, ExchangeEnd};
 use crate::upstream::{KnownEras, Upstream};
 use crate::wire::http1::RequestHead;
 use crate::wire::mcp::Era;
@@ -29,15 +29,15 @@ pub(super) struct ServerMakings {
 }
 
 /// Serves connections until nobody can open another.
-pub(super) async fn run(makings: ServerMakings, mut waiting: MailReceiver<Detached>) {
+pub(super) async fn run(makings: ServerMakings, mut arriving: LocalServer) {
     let ServerMakings { core, connector, eras, upstream } = makings;
     let client = InnerClient::new(core.clone(), connector, upstream);
     let server = Rc::new(BridgeState::new(client, eras));
     let sweeping = core.spawn_held(sweep(Rc::clone(&server)));
     let mut connections = Vec::<Task<()>>::new();
-    while let Some(detached) = waiting.recv().await {
+    while let Some(socket) = arriving.accept().await {
         connections.retain(|task| !task.is_finished());
-        connections.push(core.spawn_held(serve(Rc::clone(&server), detached)));
+        connections.push(core.spawn_held(serve(Rc::clone(&server), socket)));
     }
     drop((sweeping, connections));
     server.parked.clear();
@@ -55,21 +55,12 @@ async fn sweep(server: Rc<BridgeState>) {
 }
 
 /// Serves one connection to its end.
-async fn serve(server: Rc<BridgeState>, detached: Detached) {
-    // A pool gives up a connection that fails.
-    let Ok(socket) = server.client.core.adopt(detached, SocketOptions::default()).await else { return };
-    let mut buffers = Buffers::default();
-    loop {
-        buffers.head.clear();
-        let Buffers { intake, head, .. } = &mut buffers;
-        let read = intake.request_head_within(&socket, head, &server.client.core, |_| true).await;
-        if !matches!(read, Ok(Some(_))) {
-            return;
-        }
-        buffers.decoder.restart(buffers.head.framing());
+async fn serve(server: Rc<BridgeState>, socket: Socket) {
+    let mut buffers = ExchangeBuffers::default();
+    while buffers.next_head(&socket, &server.client.core).await {
         let mut agent = AgentSide { server: &server, socket: &socket, buffers: &mut buffers };
         match exchange(&mut agent).await {
-            Ok(()) if buffers.head.keep_alive() && buffers.decoder.is_done() => {}
+            Ok(()) if buffers.keeps_alive() => {}
             Ok(()) | Err(ExchangeEnd::Stream) => return,
             Err(ExchangeEnd::NoAnswer) => return socket.abort(),
         }

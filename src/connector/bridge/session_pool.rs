@@ -90,7 +90,8 @@ impl SessionPool {
     fn find(&self, key: CallerKey, is_exclusive: bool) -> Found {
         let mut callers = self.callers.borrow_mut();
         let Some(caller) = callers.get_mut(&key) else { return Found::Open };
-        caller.sessions.retain(|session| !session.is_gone.get());
+        let gone = caller.sessions.extract_if(.., |session| session.is_gone.get());
+        gone.for_each(|session| session.end());
         let best = caller.sessions.iter().min_by_key(|session| session.users.get());
         let has_room = caller.sessions.len() + caller.opening < CALLER_SESSIONS_MAX;
         match best {

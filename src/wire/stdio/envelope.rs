@@ -28,6 +28,8 @@ pub struct Envelope {
     pub progress_token: Option<Range<usize>>,
     /// `params._meta["io.modelcontextprotocol/subscriptionId"]`: the id of the request to whose stream a message belongs.
     pub subscription: Option<Range<usize>>,
+    /// `params._meta["io.modelcontextprotocol/protocolVersion"]`, which should be a text: the revision of a request without a session.
+    pub revision: Option<Range<usize>>,
 }
 
 /// Why a text is not a message that can be shared.
@@ -52,7 +54,8 @@ const TOP: [&str; 6] = ["id", "method", "params", "result", "error", "jsonrpc"];
 /// The keys that matter within `params`.
 const PARAMS: [&str; 3] = ["_meta", "requestId", "progressToken"];
 /// The keys that matter within `params._meta`.
-const META: [&str; 2] = ["progressToken", "io.modelcontextprotocol/subscriptionId"];
+const META: [&str; 3] =
+    ["progressToken", "io.modelcontextprotocol/subscriptionId", "io.modelcontextprotocol/protocolVersion"];
 /// The keys that matter within `error`.
 const ERROR: [&str; 1] = ["code"];
 
@@ -111,6 +114,12 @@ impl Envelope {
         }
     }
 
+    /// The revision that a request names for itself, if it names one.
+    #[must_use]
+    pub fn revision<'a>(&self, text: &'a [u8]) -> Option<Cow<'a, str>> {
+        serde_json::from_slice(&text[self.revision.clone()?]).ok()
+    }
+
     /// The kind of the message, which [`Envelope::read`] has checked.
     #[must_use]
     pub fn kind(&self, text: &[u8]) -> Option<Message> {
@@ -149,6 +158,7 @@ fn meta(scanner: &mut Scanner<'_>, envelope: &mut Envelope) -> Result<(), Envelo
         match slot {
             Some(0) => envelope.progress_token = Some(begin..scanner.at),
             Some(1) => envelope.subscription = Some(begin..scanner.at),
+            Some(2) => envelope.revision = Some(begin..scanner.at),
             _ => {}
         }
         Ok(())

@@ -13,3 +13,4 @@ pub use lines::{Line, Lines};
 pub use multiplexer::{
     AgentFault, AnswerMeaning, Asker, Effect, Heard, Multiplexer, MultiplexerLimits, MuxCounts, StdioSession,
 };
+pub use rewrite::outcome;

@@ -32,6 +32,7 @@ pub(super) fn line_of(text: &[u8], edits: &mut [(Range<usize>, &[u8])]) -> Vec<u
 }
 
 /// A response with this id and a `result` or an `error`.
-pub(super) fn outcome(id: &[u8], key: &str, value: &[u8]) -> Vec<u8> {
+#[must_use]
+pub fn outcome(id: &[u8], key: &str, value: &[u8]) -> Vec<u8> {
     [b"{\"jsonrpc\":\"2.0\",\"id\":", id, b",\"", key.as_bytes(), b"\":", value, b"}"].concat()
 }

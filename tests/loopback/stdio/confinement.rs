@@ -67,6 +67,74 @@ fn limits_hold_for_the_command_and_not_for_its_guard() {
     assert!(String::from_utf8_lossy(&free.stdout).contains("NoNewPrivs:\t0"));
 }
 
+/// Only root can start a command as another user; where the tests run as somebody else, this tries less.
+#[test]
+fn the_command_runs_as_its_user_with_no_other_groups() {
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("not tried: only root can start a command as another user");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let script = format!("id -u; id -g; id -G; echo x > {}/of-root && echo written", folder.path().display());
+    let show = ["sh", "-c", &script];
+    let confinement = |group: Option<&str>| Confinement {
+        user: Some("65534".into()),
+        group: group.map(Into::into),
+        ..Confinement::default()
+    };
+    let output = output_text(&run(&confinement(Some("65533")), &show));
+    assert!(output.starts_with("65534\n65533\n65533\n") && !output.contains("written"), "{output}");
+    let output = output_text(&run(&confinement(None), &show));
+    assert!(output.starts_with("65534\n") && !output.contains("written"), "{output}");
+    let groups: Vec<&str> = output.lines().skip(1).take(2).collect();
+    assert!(groups.iter().all(|groups| *groups != "0" && !groups.starts_with("0 ")), "{output}");
+}
+
+/// The folder in which this user may make control groups (version 2), if there is one, and the controllers that it has.
+fn cgroup_folder() -> Option<(PathBuf, String)> {
+    let mounts = std::fs::read_to_string("/proc/mounts").ok()?;
+    let place = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"))?.split(' ').nth(1)?;
+    let folder = Path::new(place).join(format!("adit-test-{}", std::process::id()));
+    std::fs::create_dir(&folder).ok()?;
+    let controllers = std::fs::read_to_string(folder.join("cgroup.controllers")).unwrap_or_default();
+    Some((folder, controllers))
+}
+
+/// Where control groups cannot be made, or have no controllers, this says what it does not try.
+#[test]
+fn the_command_is_in_a_control_group_of_its_own_whose_limits_hold() {
+    let Some((folder, controllers)) = cgroup_folder() else {
+        return eprintln!("not tried: this user may make no control groups of version 2 here");
+    };
+    let in_group = || Confinement { cgroup: Some(folder.clone()), ..Confinement::default() };
+    // What it leaves behind ends with it.
+    let output = output_text(&run(&in_group(), &["sh", "-c", "cat /proc/self/cgroup; sleep 1000 > /dev/null 2>&1 &"]));
+    let group = output.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
+    let (parent, own) = group.rsplit_once('/').unwrap_or_default();
+    let name = folder.file_name().unwrap().to_str().unwrap();
+    assert!(parent.ends_with(name) && own.starts_with("adit-"), "{output}");
+    assert!(!folder.join(own).exists(), "the group is removed with its last process");
+    if controllers.split_whitespace().any(|name| name == "pids") {
+        let few = Confinement { processes_max: Some(3), ..in_group() };
+        let script = "for i in 1 2 3 4 5 6; do sleep 5 & done; wait";
+        let output = output_text(&run(&few, &["sh", "-c", script]));
+        assert!(output.to_lowercase().contains("fork"), "{output}");
+    } else {
+        eprintln!(
+            "not tried: the limit of processes, as control groups have no controller `pids` here ({controllers:?})"
+        );
+    }
+    if controllers.split_whitespace().any(|name| name == "memory") {
+        let small = Confinement { memory_max: Some(32 << 20), ..in_group() };
+        let output = run(&small, &["sh", "-c", "head -c 100000000 /dev/zero | tail | wc -c; echo end"]);
+        assert!(!output_text(&output).contains("100000000"), "{}", output_text(&output));
+    } else {
+        eprintln!(
+            "not tried: the limit of memory, as control groups have no controller `memory` here ({controllers:?})"
+        );
+    }
+    std::fs::remove_dir(&folder).unwrap();
+}
+
 #[test]
 fn a_command_that_cannot_be_started_says_why() {
     let folder = tempfile::tempdir().unwrap();

@@ -2,13 +2,23 @@
 
 import json
 import os
+import signal
 import sys
+import time
 
 answered = []
+# How many more bytes are written before the end, if it was asked for.
+left = None
 
 
 def write(data):
-    os.write(1, data)
+    global left
+    if left is not None:
+        data, left = data[:left], left - len(data)
+    while data:
+        data = data[os.write(1, data):]
+    if left is not None and left <= 0:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def say(message):
@@ -29,7 +39,8 @@ def misbehave(answer):
     write(b"\xef\xbb\xbf  " + line + b" \r\n" + line + b"\n")
 
 
-def call(number, name, arguments):
+def call(number, name, arguments, token):
+    global left
     answer = {"jsonrpc": "2.0", "id": number}
     if name == "misbehave":
         return misbehave(answer | {"result": text("tolerated")})
@@ -45,6 +56,24 @@ def call(number, name, arguments):
         # The answer to the call follows the answer to this.
         answered.append(number)
         return say({"jsonrpc": "2.0", "id": f"ask-{number}", "method": arguments["method"], "params": {}})
+    if name == "die":
+        # What it writes from here on ends anywhere, also within a line.
+        left = arguments["after"]
+        return None
+    if name == "announce":
+        for _ in range(arguments["many"]):
+            params = {"_meta": {"pad": "x" * arguments["len"]}}
+            say({"jsonrpc": "2.0", "method": "notifications/tools/list_changed", "params": params})
+    if name == "report":
+        for step in range(arguments["many"]):
+            params = {"progressToken": token, "progress": step, "message": "x" * arguments["len"]}
+            say({"jsonrpc": "2.0", "method": "notifications/progress", "params": params})
+    if name == "giant":
+        for _ in range(arguments["len"] // 1_000_000):
+            write(b"x" * 1_000_000)
+        write(b"\n")
+    if name == "deaf":
+        time.sleep(arguments["s"])
     if name == "silent":
         return None
     said = {"pid": str(os.getpid()), "echo": arguments.get("text", "")}.get(name, "done")
@@ -67,6 +96,7 @@ for line in sys.stdin.buffer:
         result = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": info}
         say({"jsonrpc": "2.0", "id": number, "result": result})
     elif method == "tools/call":
-        call(number, message["params"]["name"], message["params"].get("arguments", {}))
+        params = message["params"]
+        call(number, params["name"], params.get("arguments", {}), params.get("_meta", {}).get("progressToken"))
     else:
         say({"jsonrpc": "2.0", "id": number, "error": {"code": -32601, "message": "no such method"}})

@@ -4,91 +4,13 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{HOST, SESSION, join_all, python, runs, until_gone};
+use super::plain::Plain;
+use super::{HOST, SESSION, python, until_gone};
 use crate::identity::signer::{Signer, claims, key_set};
 use crate::tunnel_processes::Tunnel;
 
 const ISSUER: &str = "https://login.example";
 const RESOURCE: &str = "https://mcp.test/mcp";
-
-/// The server in `plain.py` behind a tunnel, with further settings of its route.
-struct Plain {
-    tunnel: Tunnel,
-    client: reqwest::Client,
-    token: Option<String>,
-}
-
-impl Plain {
-    fn start(settings: &str, arguments: &str) -> Plain {
-        Plain::with_tables(settings, arguments, "")
-    }
-
-    fn with_tables(settings: &str, arguments: &str, tables: &str) -> Plain {
-        let mut tunnel = Tunnel::without_connector("plain", HOST, 20_000, "");
-        let file = super::file("plain.py");
-        let admin = crate::free_address::free_address();
-        tunnel.connect_routes(&format!(
-            "admin_listen = '{admin}'\n[[route]]\nhost = '{HOST}'\nupstream = 'stdio'\n\
-             command = ['{}', '{file}'{arguments}]\n{settings}\n{tables}",
-            python()
-        ));
-        std::fs::write(tunnel.file("admin"), admin.to_string()).unwrap();
-        Plain { tunnel, client: reqwest::Client::new(), token: None }
-    }
-
-    async fn post(&self, session: Option<&str>, message: &Value) -> reqwest::Response {
-        let url = format!("http://{HOST}:{}/mcp", self.tunnel.agents.port());
-        let mut request = self.client.post(url).header("Accept", "application/json, text/event-stream").json(message);
-        if let Some(session) = session {
-            request = request.header(SESSION, session);
-        }
-        if let Some(token) = &self.token {
-            request = request.header("Authorization", format!("Bearer {token}"));
-        }
-        request.send().await.unwrap()
-    }
-
-    /// A new session, or the status of its refusal.
-    async fn session(&self) -> Result<String, u16> {
-        let params = json!({"protocolVersion": "2025-11-25", "capabilities": {"sampling": {}}, "clientInfo": {"name": "t", "version": "1"}});
-        let answer =
-            self.post(None, &json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params})).await;
-        match answer.headers().get(SESSION) {
-            Some(session) => Ok(session.to_str().unwrap().to_owned()),
-            None => Err(answer.status().as_u16()),
-        }
-    }
-
-    /// The text or the error of an answer, or the status of a call that fails.
-    async fn call(&self, session: &str, tool: &str, arguments: Value) -> Result<String, u16> {
-        let params = json!({"name": tool, "arguments": arguments});
-        let answer = self
-            .post(Some(session), &json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}))
-            .await;
-        if answer.status() != 200 {
-            return Err(answer.status().as_u16());
-        }
-        let body: Value = answer.json().await.unwrap();
-        Ok(body["result"]["content"][0]["text"].as_str().map_or_else(|| body["error"].to_string(), str::to_owned))
-    }
-
-    async fn pid(&self, session: &str) -> u32 {
-        self.call(session, "pid", json!({})).await.unwrap().parse().unwrap()
-    }
-
-    async fn admin(&self, path: &str) -> String {
-        let admin = std::fs::read_to_string(self.tunnel.file("admin")).unwrap();
-        self.client.get(format!("http://{admin}/{path}")).send().await.unwrap().text().await.unwrap()
-    }
-
-    /// A count of the metrics for the children of the route.
-    async fn count(&self, family: &str, kind: &str) -> u64 {
-        let metrics = self.admin("metrics").await;
-        let wanted = format!("adit_stdio_{family}_total{{");
-        let lines = metrics.lines().filter(|line| line.starts_with(&wanted) && line.contains(&format!("\"{kind}\"")));
-        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
-    }
-}
 
 #[tokio::test]
 async fn each_session_has_a_child_of_its_own() {
@@ -123,6 +45,7 @@ async fn each_session_has_a_child_of_its_own() {
     assert_eq!(answer.status(), 400);
     let body: Value = answer.json().await.unwrap();
     assert_eq!((&body["id"], &body["error"]["code"]), (&json!("d"), &json!(-32_022)));
+    assert_eq!(body["error"]["data"]["requested"], "2026-07-28");
     // Children that are in use make no room: those of streams that are open.
     let mut streams = Vec::new();
     for session in [&fourth, &plain.session().await.unwrap(), &plain.session().await.unwrap()] {
@@ -211,42 +134,6 @@ async fn what_is_not_ambiguous_is_tolerated_and_counted() {
         (&json!(1), &json!(1), &json!(1))
     );
     assert_eq!(plain.call(&first, "ask", json!({"method": "ping"})).await, Ok("result {}".to_owned()));
-}
-
-#[tokio::test]
-async fn many_sessions_and_calls_leave_nothing_behind() {
-    let plain = Plain::start("child_sessions_max = 200\nchild_idle_ms = '1h'", "");
-    let first = plain.session().await.unwrap();
-    let child = plain.pid(&first).await;
-    let sessions = std::sync::Mutex::new(Vec::new());
-    let (plain, kept) = (&plain, &sessions);
-    let opening = (0..100).map(|_| async move {
-        let session = plain.session().await.unwrap();
-        kept.lock().unwrap().push(session);
-    });
-    join_all(opening.map(Box::pin).collect()).await;
-    let sessions = sessions.lock().unwrap().clone();
-    let calls = (0..64).map(|worker| {
-        let sessions = &sessions;
-        async move {
-            for round in 0..20 {
-                let session = &sessions[(worker * 7 + round) % sessions.len()];
-                let text = format!("{worker} {round}");
-                assert_eq!(plain.call(session, "echo", json!({"text": text})).await, Ok(text));
-            }
-        }
-    });
-    join_all(calls.map(Box::pin).collect()).await;
-    assert_eq!(plain.pid(&first).await, child);
-    for session in &sessions {
-        let url = format!("http://{HOST}:{}/mcp", plain.tunnel.agents.port());
-        plain.client.delete(url).header(SESSION, session).send().await.unwrap();
-    }
-    let status: Value = serde_json::from_str(&plain.admin("v1/status").await).unwrap();
-    assert_eq!(status["upstreams"][0]["stdio"]["sessions"], 1);
-    // The calls over, their connections and memory are, too.
-    assert_eq!(status["upstreams"][0]["stdio"]["children"], 1);
-    assert!(runs(child));
 }
 
 #[tokio::test]
