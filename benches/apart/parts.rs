@@ -19,7 +19,8 @@ fn main() {
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2))
         .configure_from_args();
-    for case in cases::CASES {
+    let governance = cases::GOVERNANCE.iter().filter(|case| !cases::CASES.iter().any(|known| known.name == case.name));
+    for case in cases::CASES.iter().chain(governance) {
         let mut work = None;
         // Set up only if it is asked for.
         criterion.bench_function(case.name, |bencher| bencher.iter(work.get_or_insert_with(case.set_up)));

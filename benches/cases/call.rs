@@ -21,7 +21,9 @@ use adit::engine::driver::{Address, SocketOptions};
 use adit::engine::sim::{Faults, SimNet, Simulation};
 use adit::engine::{BUFFER_MEMORY_DEFAULT, ByteStream, Core, MailReceiver, Socket, mailbox};
 use adit::latency::TaskSettings;
+use adit::policy::{InventoryMemory, PinMode, ToolInventory, ToolPins};
 use adit::route::RouteOverrides;
+use adit::serve::{AuditEntries, AuditEntry, AuditLog};
 use adit::tls::{
     ALPN_HTTP1, ALPN_HTTP2, ALPN_LINK, ClientConfig, ClientSettings, Connection, ServerConfig, ServerName, Versions,
     WallClock, client_config,
@@ -31,6 +33,7 @@ use memchr::memmem;
 
 use super::Work;
 use super::call_http2;
+use super::governance;
 use super::jsonrpc::tools_call;
 use super::tls_pair::{NAME, believed};
 use roles::{AGENTS, AGENTS_AT, CONNECTOR, EDGE, HOST, UPSTREAM, UPSTREAM_AT};
@@ -57,6 +60,14 @@ pub(crate) fn guarded_calls(at_once: usize) -> Work {
     Box::new(move || path.call(&agents))
 }
 
+/// The same with all of governance: the connector decides each call by the policy of [`governance`], keeps an inventory and looks
+/// at the texts, and the edge writes each call to its audit log before the answer leaves.
+pub(crate) fn governed_calls(at_once: usize) -> Work {
+    let mut path = Path::start_with(Guards::Governed);
+    let agents = path.connect(at_once);
+    Box::new(move || path.call(&agents))
+}
+
 /// So many calls at once over HTTP/2, on one connection that is open before.
 pub(crate) fn calls_over_http2(at_once: usize) -> Work {
     let mut path = Path::start();
@@ -71,12 +82,14 @@ enum Guards {
     Default,
     /// All of them, enforced.
     All,
+    /// None of them, but all of governance.
+    Governed,
 }
 
 impl Guards {
     fn edge_tables(self) -> EdgeTables {
         let mode = match self {
-            Guards::Default => return roles::edge_tables(),
+            Guards::Default | Guards::Governed => return roles::edge_tables(),
             Guards::All => Some(GuardMode::Enforce),
         };
         roles::edge_tables_with(RouteOverrides {
@@ -91,12 +104,20 @@ impl Guards {
         match self {
             Guards::Default => roles::connector_tables(),
             Guards::All => roles::connector_tables_with(|route| route.resend = Some(Arc::default())),
+            Guards::Governed => {
+                roles::connector_tables_with(|route| route.policy = Some(Arc::new(governance::policy().pinned(pins()))))
+            }
         }
     }
 
     fn tasks(self) -> TaskSettings {
         let tasks_max = if self == Guards::All { 1_000 } else { TaskSettings::default().tasks_max };
         TaskSettings { tasks_max, ..TaskSettings::default() }
+    }
+
+    /// What the upstream answers.
+    fn answer(self) -> Vec<u8> {
+        if self == Guards::Governed { governance::answer(BODY_LEN).into_bytes() } else { vec![b'y'; BODY_LEN] }
     }
 
     /// What agents add to their requests.
@@ -112,6 +133,8 @@ pub(crate) struct Path {
     client: Arc<ClientConfig>,
     /// Kept so that the roles have somebody to speak to.
     _events: Box<dyn std::any::Any>,
+    /// What the edge writes to its audit log, if it has one.
+    audited: Option<AuditEntries>,
     done: Rc<Cell<usize>>,
 }
 
@@ -126,7 +149,11 @@ impl Path {
         // The cold count of `instructions` knows edge and connector by this order.
         let mut core = |host| roles::add_core(&mut sim, host, 0, BUFFER_MEMORY_DEFAULT).0;
         let (agents, edge, connector, upstream) = (core(AGENTS), core(EDGE), core(CONNECTOR), core(UPSTREAM));
-        serve(&upstream);
+        serve(&upstream, guards.answer());
+        let (log, audited) = match guards {
+            Guards::Governed => Some(AuditLog::new(true)).unzip(),
+            Guards::Default | Guards::All => (None, None),
+        };
         let versions = Versions::Tls13;
         let (roots, server) = believed(versions);
         let mut for_connectors = ServerConfig::clone(&server);
@@ -141,6 +168,7 @@ impl Path {
             agents_tls: Some(Arc::new(for_agents)),
             // Off unless it is asked for.
             tasks: guards.tasks(),
+            audit: log,
             ..roles::edge_settings(link)
         };
         let (sender, edge_events) = mailbox(64);
@@ -155,7 +183,8 @@ impl Path {
         let role = Connector::new(settings, guards.connector_tables(), 1, SEED, &sender);
         connector.spawn(role.run(connector.clone(), Resolver::Table(Rc::new(|_, _| Vec::new()))));
         let events: (MailReceiver<_>, MailReceiver<_>) = (edge_events, connector_events);
-        let mut path = Path { sim, agents, guards, client, _events: Box::new(events), done: Rc::default() };
+        let (_events, done): (Box<dyn std::any::Any>, _) = (Box::new(events), Rc::default());
+        let mut path = Path { sim, agents, guards, client, _events, audited, done };
         path.pass(Duration::from_secs(1));
         path
     }
@@ -217,7 +246,12 @@ impl Path {
             });
         }
         let (done, all, until) = (Rc::clone(&self.done), agents.len(), self.sim.net().now() + LONGEST);
-        self.sim.run(until, || done.get() == all).expect("every call is answered");
+        let audited = self.audited.as_ref();
+        let is_done = || {
+            write_all(audited);
+            done.get() == all
+        };
+        self.sim.run(until, is_done).expect("every call is answered");
     }
 }
 
@@ -249,23 +283,37 @@ impl Agent {
     }
 }
 
-/// Starts the upstream.
-fn serve(core: &Core) {
+/// Lets the calls go on whose lines were sent to the audit log. What writes them is no core.
+fn write_all(audited: Option<&AuditEntries>) {
+    while let Some(AuditEntry::Line { written, .. }) = audited.and_then(AuditEntries::try_next) {
+        if let Some(written) = written {
+            written.send(()).expect("the call waits for it");
+        }
+    }
+}
+
+/// Nobody has approved anything, which is only reported.
+fn pins() -> Option<ToolPins> {
+    ToolPins::new(PinMode::Warn, &Arc::new(ToolInventory::new(&InventoryMemory::new(1 << 20))))
+}
+
+/// Starts the upstream, which gives this answer.
+fn serve(core: &Core, body: Vec<u8>) {
     let listener = core.listen(&Address::Tcp(UPSTREAM_AT)).expect("a free address");
     let here = core.clone();
     core.spawn(async move {
         while let Ok((detached, _)) = listener.accept().await {
             let socket = here.adopt(detached, SocketOptions::default()).await.expect("the driver takes it");
-            here.spawn(answer(here.clone(), socket));
+            here.spawn(answer(here.clone(), socket, body.clone()));
         }
     });
 }
 
 /// Answers every request of one connection.
-async fn answer(core: Core, socket: Socket) {
+async fn answer(core: Core, socket: Socket, body: Vec<u8>) {
     let fields =
         format!("Content-Type: application/json\r\nServer: upstream/1.0\r\nContent-Length: {BODY_LEN}\r\n\r\n");
-    let answer = [GOOD, fields.as_bytes(), &[b'y'; BODY_LEN]].concat();
+    let answer = [GOOD, fields.as_bytes(), &body].concat();
     let mut request = Vec::with_capacity(2 * BODY_LEN);
     loop {
         request.clear();

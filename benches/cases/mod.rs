@@ -3,6 +3,7 @@
 
 pub(crate) mod call;
 mod call_http2;
+mod governance;
 mod http1;
 mod jsonrpc;
 mod latency;
@@ -26,7 +27,20 @@ const fn case(name: &'static str, set_up: fn() -> Work) -> Case {
     Case { name, set_up }
 }
 
-/// All of them. The names stand in the baseline.
+/// What governance adds to a call, which is counted when it is asked for.
+pub(crate) const GOVERNANCE: &[Case] = &[
+    case("call/one", || call::calls(1)),
+    case("call/one_governed", || call::governed_calls(1)),
+    case("call/64_at_once", || call::calls(64)),
+    case("call/64_at_once_governed", || call::governed_calls(64)),
+    case("governance/decision", governance::decision),
+    case("governance/1000_tools", || governance::filtered_list(false)),
+    case("governance/1000_tools_pinned", || governance::filtered_list(true)),
+    case("governance/redact_1_kib", governance::redaction),
+    case("governance/audit_line", governance::chained_line),
+];
+
+/// What every call goes through. The names stand in the baseline.
 pub(crate) const CASES: &[Case] = &[
     case("call/one", || call::calls(1)),
     case("call/64_at_once", || call::calls(64)),

@@ -5,6 +5,7 @@
 //! cargo bench --profile instructions --bench instructions              # compares with baseline.toml
 //! cargo bench --profile instructions --bench instructions -- --renew   # writes baseline.toml
 //! cargo bench --profile instructions --bench instructions -- --cold    # what one call touches (`cold.rs`)
+//! cargo bench --profile instructions --bench instructions -- --governance   # what policies and the audit log cost
 //! ```
 //!
 //! Each case runs alone in a process of its own under valgrind's callgrind, which counts its work and not its set-up.
@@ -26,7 +27,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, ScopedJoinHandle};
 
 use baseline::{Baseline, Host};
-use cases::CASES;
+use cases::{CASES, Case, GOVERNANCE};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -53,7 +54,7 @@ fn run(arguments: &[String]) -> io::Result<bool> {
     if let [flag, name] = arguments
         && flag == "--case"
     {
-        let case = CASES.iter().find(|case| case.name == name);
+        let case = CASES.iter().chain(GOVERNANCE).find(|case| case.name == name);
         callgrind::run_case(case.ok_or_else(|| io::Error::other(format!("there is no case '{name}'")))?);
         return Ok(true);
     }
@@ -67,8 +68,12 @@ fn run(arguments: &[String]) -> io::Result<bool> {
     if arguments.iter().any(|argument| argument == "--cold") {
         return cold::print_all().map(|()| true);
     }
+    if arguments.iter().any(|argument| argument == "--governance") {
+        count_all(GOVERNANCE)?.iter().for_each(|(name, count)| println!("{name:<32} {count:>12}"));
+        return Ok(true);
+    }
     let host = Host::of_this_machine()?;
-    let counts = count_all()?;
+    let counts = count_all(CASES)?;
     if arguments.iter().any(|argument| argument == "--renew") {
         counts.iter().for_each(|(name, count)| println!("{name:<32} {count:>12}"));
         Baseline::new(host, &counts).write()?;
@@ -94,12 +99,12 @@ fn run(arguments: &[String]) -> io::Result<bool> {
     Ok(!binds)
 }
 
-/// Counts every case, on as many CPUs as there are: that changes no count.
-fn count_all() -> io::Result<Vec<(&'static str, u64)>> {
+/// Counts every one of these cases, on as many CPUs as there are: that changes no count.
+fn count_all(cases: &'static [Case]) -> io::Result<Vec<(&'static str, u64)>> {
     let next = AtomicUsize::new(0);
     let worker = || {
-        let cases = std::iter::from_fn(|| CASES.get(next.fetch_add(1, Ordering::Relaxed)));
-        cases.map(|case| Ok((case.name, callgrind::count(case.name)?))).collect::<io::Result<Vec<_>>>()
+        let mine = std::iter::from_fn(|| cases.get(next.fetch_add(1, Ordering::Relaxed)));
+        mine.map(|case| Ok((case.name, callgrind::count(case.name)?))).collect::<io::Result<Vec<_>>>()
     };
     let counted = thread::scope(|scope| {
         let workers: Vec<_> =

@@ -139,11 +139,11 @@ fn the_python_session_prints_the_same_through_the_tunnel() {
     assert_eq!(python_session(&authority), python_directly());
 }
 
-/// The same, re-encrypted towards the connector, which looks at every message: its policy allows everything, it keeps an inventory, and
-/// it writes each call to its audit log before the answer leaves.
-fn through_a_governed_tunnel() -> (Fixture, Tunnel, String) {
+/// The same through a connector that looks at every message: its policy allows everything, it keeps an inventory, and it writes each call
+/// to its audit log before the answer leaves.
+fn through_a_governed_tunnel(traffic: &'static str) -> (Fixture, Tunnel, String) {
     let fixture = Fixture::start();
-    let mut tunnel = Tunnel::without_connector("resealed", HOST, 20_000, "");
+    let mut tunnel = Tunnel::without_connector(traffic, HOST, 20_000, "");
     adit::private::write(&tunnel.file("policy.toml"), b"[[rule]]\nname = 'all'\neffect = 'allow'\n").unwrap();
     tunnel.connect_routes(&format!(
         "[audit]\nmode = 'required'\n\
@@ -154,11 +154,37 @@ fn through_a_governed_tunnel() -> (Fixture, Tunnel, String) {
     (fixture, tunnel, authority)
 }
 
-fn assert_same_over_http_2(revision: Revision) {
-    let (_fixture, _tunnel, authority) = through_a_governed_tunnel();
-    let through = suite::run_over(Version::Http2, &authority, revision);
+/// Plain traffic is called over HTTP/1.1, resealed traffic over HTTP/2, and passthrough traffic over TLS that ends in the connector.
+fn assert_same_through_a_governed_tunnel(traffic: &'static str, revision: Revision) -> Outcome {
+    let (_fixture, tunnel, authority) = through_a_governed_tunnel(traffic);
+    let seal = tunnel.file("state/seal-ca.pem");
+    let version = match traffic {
+        "plain" => Version::Http1,
+        "resealed" => Version::Http2,
+        _ => Version::Tls(&seal),
+    };
+    let through = suite::run_over(version, &authority, revision);
     through.assert_required(revision);
-    assert_eq!(directly(revision).differences(&through), Vec::<String>::new());
+    assert_eq!(directly(revision).differences(&through), Vec::<String>::new(), "{traffic}");
+    through
+}
+
+#[test]
+fn every_check_of_2025_11_25_comes_out_the_same_through_governed_tunnels() {
+    for traffic in ["plain", "passthrough"] {
+        assert_same_through_a_governed_tunnel(traffic, Revision::V2025_11_25);
+    }
+}
+
+#[test]
+fn every_check_of_2026_07_28_comes_out_the_same_through_governed_tunnels() {
+    for traffic in ["plain", "passthrough"] {
+        assert_same_through_a_governed_tunnel(traffic, Revision::V2026_07_28);
+    }
+}
+
+fn assert_same_over_http_2(revision: Revision) {
+    let through = assert_same_through_a_governed_tunnel("resealed", revision);
     let (requests, scenarios) = (through.http2_requests(), revision.required_count());
     assert!(requests >= scenarios, "{requests} requests of {scenarios} scenarios were sent over HTTP/2");
 }
@@ -175,7 +201,7 @@ fn every_check_of_2026_07_28_comes_out_the_same_over_http_2_through_a_governed_t
 
 #[test]
 fn the_python_session_prints_the_same_over_http_2_through_a_governed_tunnel() {
-    let (_fixture, _tunnel, authority) = through_a_governed_tunnel();
+    let (_fixture, _tunnel, authority) = through_a_governed_tunnel("resealed");
     assert_eq!(python_session_with(&authority, &["--http2"]), python_directly());
 }
 
