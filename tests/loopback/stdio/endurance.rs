@@ -51,10 +51,10 @@ impl Plain {
     }
 
     /// How many calls the connector carries.
-    async fn calls_open(&self) -> u64 {
+    async fn calls_open(&self) -> f64 {
         let metrics = self.admin("metrics").await;
         let lines = metrics.lines().filter(|line| line.starts_with("adit_calls_open{"));
-        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
     }
 
     /// How many children have ended because of a signal. One that has closed its output is not always waited for.
@@ -169,7 +169,8 @@ async fn a_child_that_is_killed_at_any_moment_answers_nobody_else() {
     let stdio = plain.stdio().await;
     assert_eq!((&stdio["sessions"], &stdio["children"]), (&json!(1), &json!(1)), "{stdio}");
     let (before, after) = (before.unwrap(), plain.used());
-    assert!(after.files <= before.files + 64 && after.threads <= before.threads + 1, "{before:?} {after:?}");
+    // A thread waits for each child until its guard has ended.
+    assert!(after.files <= before.files + 64 && after.threads <= before.threads + 8, "{before:?} {after:?}");
     assert!(after.memory_kib < before.memory_kib + 16 * 1024, "{before:?} {after:?}");
 }
 
@@ -227,7 +228,7 @@ async fn a_child_that_does_not_read_makes_agents_wait_and_its_end_releases_them(
     waiting.extend((0..40).map(|_| plain.peer(&session, "POST", &long)));
     // All but a few wait for room.
     let began = Instant::now();
-    while plain.calls_open().await < 41 {
+    while plain.calls_open().await < 41.0 {
         assert!(began.elapsed() < PATIENCE, "{:?}", plain.used());
     }
     let after = plain.used();
