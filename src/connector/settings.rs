@@ -44,9 +44,9 @@ impl fmt::Display for EdgeAddress {
 pub enum LinkTransport {
     /// QUIC, or TCP where QUIC does not answer at once.
     Auto,
-    /// QUIC alone.
+    /// Always QUIC, without TCP.
     Quic,
-    /// TCP alone.
+    /// Always TCP, without QUIC.
     Tcp,
 }
 

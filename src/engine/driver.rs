@@ -186,7 +186,7 @@ pub enum DriverEvent {
         /// The error that the send returned.
         error: io::Error,
     },
-    /// Datagrams were received.
+    /// Datagrams were received from a peer.
     DatagramsReceived {
         /// The datagram socket.
         socket: Token,

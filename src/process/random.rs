@@ -17,7 +17,7 @@ pub fn random<const N: usize>() -> Result<[u8; N], RunError> {
 /// # Panics
 ///
 /// If the system has no random bytes; nothing can be encrypted then either.
-pub fn fill_random(bytes: &mut [u8]) {
+pub(super) fn fill_random(bytes: &mut [u8]) {
     aws_lc_rs::rand::fill(bytes).expect("the system has random bytes, without which no TLS configuration exists");
 }
 

@@ -12,7 +12,7 @@ use crate::wire::quic::{QuicClientConfig, QuicServerConfig};
 /// # Errors
 ///
 /// If the configuration has no cipher suite for the first packets, which QUIC prescribes.
-pub fn quic_server(config: &Arc<ServerConfig>) -> Result<Arc<dyn crypto::ServerConfig>, TlsError> {
+pub(super) fn quic_server(config: &Arc<ServerConfig>) -> Result<Arc<dyn crypto::ServerConfig>, TlsError> {
     let made = QuicServerConfig::try_from(Arc::clone(config)).map_err(|error| TlsError::Config(error.to_string()))?;
     Ok(Arc::new(made))
 }

@@ -4,6 +4,8 @@ mod connection;
 mod crypto;
 mod endpoint;
 mod error;
+#[cfg(test)]
+mod pair_tests;
 
 pub use connection::{QuicConnection, QuicNews};
 pub use crypto::quic_client;

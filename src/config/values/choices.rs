@@ -60,9 +60,9 @@ choice! {
     Transport {
         /// QUIC, or TCP where QUIC does not answer at once.
         Auto = "auto",
-        /// QUIC alone.
+        /// Always QUIC, without TCP.
         Quic = "quic",
-        /// TCP alone.
+        /// Always TCP, without QUIC.
         Tcp = "tcp",
     }
 }

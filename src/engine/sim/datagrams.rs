@@ -55,7 +55,7 @@ impl World {
         Ok((id, address))
     }
 
-    /// Sends one datagram.
+    /// Sends one datagram on its way.
     pub(super) fn send_datagram(
         &mut self,
         id: u64,

@@ -35,7 +35,7 @@ pub enum LanePlace {
 pub enum LaneAfter {
     /// More frames may follow.
     Continues,
-    /// No frame follows.
+    /// No frame follows this one.
     Finishes,
     /// No frame follows, and none of the other side is wanted, for this cause.
     Resets(Cause),

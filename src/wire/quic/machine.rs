@@ -29,7 +29,7 @@ pub struct ConnectionKey {
 /// The addresses of a received datagram, and the mark that it carried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DatagramPath {
-    /// The sender.
+    /// The sender of the datagram.
     pub peer: SocketAddr,
     /// The address of this side that it was sent to, if known.
     pub local: Option<IpAddr>,
@@ -244,7 +244,7 @@ impl QuicMachine {
         }
     }
 
-    /// The next event.
+    /// The next event of any connection.
     pub fn poll_event(&mut self) -> Option<QuicEvent> {
         self.settle();
         self.events.pop_front()
@@ -332,7 +332,7 @@ impl QuicMachine {
         self.touch(key.index);
     }
 
-    /// [`QuicMachine::connection`] for reading.
+    /// [`QuicMachine::connection`] for reading its state only.
     pub(super) fn look(&self, key: ConnectionKey) -> Option<&Connection> {
         let slot = self.slots.get(key.index).filter(|slot| slot.generation == key.generation)?;
         slot.held.as_ref().map(|held| &held.connection)

@@ -7,8 +7,6 @@ mod core_ids;
 mod machine;
 mod settings;
 mod streams;
-#[cfg(test)]
-mod tests;
 
 pub use core_ids::core_of_datagram;
 pub use machine::{ConnectionKey, DatagramPath, QuicConnectError, QuicEvent, QuicMachine, StrangerOutcome};

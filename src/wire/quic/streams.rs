@@ -13,7 +13,7 @@ pub struct QuicStreamGone;
 /// What a stream has to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum QuicRead {
-    /// The next bytes.
+    /// The next bytes, in order.
     Bytes(Bytes),
     /// Nothing at the moment; [`QuicEvent::Readable`](super::QuicEvent::Readable) follows.
     Blocked,

@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use adit::connector::LinkTransport;
+use adit::edge::EdgeCommand;
 use adit::engine::sim::Faults;
+use adit::engine::{MailSender, mailbox};
 
 use super::bed::{Bed, ConnectorPlan, DAY};
 use super::{enrolments, links_down, links_up, until_linked};
@@ -100,6 +102,10 @@ fn a_wrong_secret_is_refused_and_a_revocation_ends_the_link() {
     let connector = bed.connect(&over(LinkTransport::Quic), Some(kept));
     bed.call();
     bed.withdraw();
+    // The control thread asks for this after a reload.
+    let (reviews, _) = mailbox(1);
+    let edge = bed.edge.as_ref().expect("it runs");
+    edge.handle.command(|| EdgeCommand::Review(MailSender::clone(&reviews)));
     let handle = Arc::clone(&connector.handle);
     bed.until("the link ends", 2 * SECOND, || handle.counters().links_ended.load(Ordering::Relaxed) > 0);
     let handle = Arc::clone(&connector.handle);

@@ -1,15 +1,17 @@
-//! Two machines on a virtual clock, with a path between them that loses, swaps and delays datagrams and changes addresses.
+//! Two machines of `wire::quic` on a virtual clock, with a path between them that loses, swaps and delays datagrams and changes
+//! addresses.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use quinn_proto::crypto;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
-use super::*;
 use crate::base::{CoreId, Rng, Time};
+use crate::engine::instant_of_zero;
+use crate::wire::quic::*;
 
 const CLIENT: usize = 0;
 const SERVER: usize = 1;
@@ -73,7 +75,7 @@ fn crypto() -> (Arc<dyn crypto::ServerConfig>, Arc<dyn crypto::ClientConfig>) {
 impl Pair {
     fn new(seed: u64, settings: QuicSettings) -> (Pair, Arc<dyn crypto::ClientConfig>) {
         let (server, client) = crypto();
-        let zero = Instant::now();
+        let zero = instant_of_zero();
         let machine = |core| QuicMachine::new(CoreId(core), settings, keys(), zero);
         let mut machines = [machine(0), machine(3)];
         machines[SERVER].serve(server);
@@ -292,7 +294,7 @@ fn a_limit_that_is_reached_refuses_and_counts() {
         let (mut pair, crypto) = Pair::new(7, settings);
         if settings.connections_max == 1 {
             pair.connected(&crypto);
-            pair.machines[CLIENT] = QuicMachine::new(CoreId(0), settings, keys(), Instant::now());
+            pair.machines[CLIENT] = QuicMachine::new(CoreId(0), settings, keys(), instant_of_zero());
             pair.addresses[CLIENT].set_port(40_001);
         }
         pair.connect(&crypto);
