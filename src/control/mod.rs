@@ -17,6 +17,7 @@ pub mod audit;
 pub mod bodies;
 mod calls;
 mod certify;
+mod cloudflared_server;
 mod connector_role;
 mod data_dir;
 #[cfg(feature = "demo")]
@@ -59,6 +60,7 @@ pub use approval_links::{ApprovalLinks, LINK_KEY_LEN};
 pub use approval_webhook::ApprovalWebhook;
 pub use approvals::ApprovalDesk;
 pub use certify::{Provisioning, ReloadingAuthority, Signing, serve_certifications};
+pub use cloudflared_server::{CloudflaredView, serve_cloudflared};
 pub use connector_role::ConnectorRole;
 pub use data_dir::{DataDir, DataDirError, DataDirLock, EDGE_CERT_LIFE, EDGE_CERT_RENEWED_BEFORE, Initialised};
 pub use edge_role::EdgeRole;
