@@ -10,7 +10,11 @@ use clap::Parser;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match run(Cli::parse().command) {
+    let command = match cli::cloudflared_words(std::env::args_os()) {
+        Some(args) => Command::Cloudflared(args),
+        None => Cli::parse().command,
+    };
+    match run(command) {
         Ok(code) => ExitCode::from(code),
         // Whoever reads our output may close it early, as `head` does.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
@@ -29,6 +33,7 @@ fn run(command: Command) -> io::Result<u8> {
         Command::Edge(args) => Ok(cli::run_edge(args, &env)),
         Command::Tunnel(args) => Ok(cli::run_tunnel(&args, &env)),
         Command::Connect(args) => Ok(cli::run_connect(args, &env)),
+        Command::Cloudflared(args) => Ok(cli::run_cloudflared(&args, &env)),
         Command::Limits(args) => Ok(cli::run_limits(&args, &env)),
         Command::Approvals(args) => Ok(cli::run_approvals(&args, &env)),
         Command::Breakers(args) => Ok(cli::run_breakers(&args, &env)),

@@ -44,7 +44,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("quic", &["base", "wire", "engine", "tls"]),
     // Floor 3.
     ("exchange", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls"]),
-    ("link", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls", "quic"]),
+    ("link", &["base", "wire", "route", "latency", "policy", "engine", "private", "tls", "quic", "http2"]),
     ("serve", &["base", "audit", "wire", "route", "latency", "policy", "identity", "engine", "http2", "exchange"]),
     ("stdio", &["base", "wire", "policy", "engine", "exchange"]),
     (
@@ -90,7 +90,7 @@ const FLOORS: &[(&str, &[&str])] = &[
         ],
     ),
     // Floor 5: the configuration, which is a leaf, and the process that puts it to work.
-    ("config", &["base", "route", "policy", "identity", "private"]),
+    ("config", &["base", "wire", "route", "policy", "identity", "private"]),
     (
         "process",
         &[

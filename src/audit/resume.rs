@@ -52,7 +52,8 @@ impl Resumer {
         let chain = self.chain?;
         let mut notes = Vec::new();
         // A process that was killed at its first start has not saved its checkpoint, and has no line of a call.
-        let lacks_head = !self.has_head && !(self.head.is_none() && self.is_first_start);
+        let is_before_first_line = self.head.is_none() && self.is_first_start;
+        let lacks_head = !self.has_head && !is_before_first_line;
         if lacks_head || !self.is_whole {
             notes.push(altered(self.head.as_deref(), chain));
         }

@@ -9,6 +9,7 @@ use crate::cli::approvals_args::ApprovalsArgs;
 use crate::cli::audit_args::AuditArgs;
 use crate::cli::breakers_args::BreakersArgs;
 use crate::cli::clients::ClientConfigArgs;
+use crate::cli::cloudflared::CloudflaredArgs;
 use crate::cli::dashboard_args::DashboardArgs;
 use crate::cli::import::ImportArgs;
 use crate::cli::init_args::InitArgs;
@@ -53,6 +54,9 @@ pub enum Command {
     /// Run the private side, which dials the edge and forwards calls to MCP servers
     #[command(after_help = CONNECT_EXAMPLES)]
     Connect(ConnectArgs),
+    /// Run a connector in place of cloudflared, with its command line, environment and file
+    #[command(after_help = CLOUDFLARED_EXAMPLES, disable_help_flag = true)]
+    Cloudflared(CloudflaredArgs),
     /// Run both sides in one process, to try them or to measure them
     #[command(after_help = UP_EXAMPLES)]
     Up(UpArgs),
@@ -180,6 +184,13 @@ const CONNECT_EXAMPLES: &str = "Examples:
       -- npx -y @modelcontextprotocol/server-everything
 
 Exit code 2 means a wrong flag or configuration.";
+
+const CLOUDFLARED_EXAMPLES: &str = "Examples:
+  adit cloudflared tunnel run --token TOKEN --url http://localhost:8080
+  adit cloudflared tunnel --edge edge.example.com:7844 --cacert ca.pem run --token-file token
+
+The same when the program is started under the name cloudflared. docs/CLOUDFLARED.md says what differs.
+Its exit codes are those of cloudflared: 1 for a failure, and 255 for a wrong command line.";
 
 const UP_EXAMPLES: &str = "Examples:
   adit up                                    # with the built-in demo server

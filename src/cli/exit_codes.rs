@@ -53,7 +53,8 @@ mod tests {
     #[test]
     fn whatever_prints_for_people_prints_json_too() {
         /// What prints no facts, or has formats of its own.
-        const OTHERS: [&str; 10] = [
+        const OTHERS: [&str; 11] = [
+            "adit cloudflared",        // the log of a connector
             "adit completions",        // a script
             "adit man",                // files
             "adit stdio-guard",        // nothing

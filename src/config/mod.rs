@@ -11,6 +11,7 @@ mod addresses;
 mod approval_checks;
 mod caller_terms;
 mod checks;
+mod cloudflared;
 mod command_setting;
 mod docs;
 mod entries;
@@ -35,6 +36,11 @@ mod values;
 
 pub use addresses::{HostField, HostPort, HttpUrl, WebOrigin};
 pub use caller_terms::CallerTerms;
+pub use cloudflared::{
+    CLOUDFLARED_HELP, CloudflaredCommand, CloudflaredConfig, CloudflaredIngress, CloudflaredLogFormat, CloudflaredRule,
+    CloudflaredService, CloudflaredUsage, IngressFault, METRICS_PORTS, OriginOptions, cloudflared_variables,
+    parse_cloudflared, read_ingress,
+};
 pub use command_setting::{CommandWords, EnvVariables};
 pub use docs::markdown;
 pub use error::{ConfigError, ConfigErrors, Origin};

@@ -545,7 +545,7 @@ pub(super) fn addressed<'a>(
         }
     };
     RequestEdits {
-        host: Some(served.addresses.host()),
+        host: served.addresses.new_host(),
         origin: served.addresses.origin(),
         drop_forwarded: append.is_some(),
         time_left: if context.stream.is_sealed() { TimeLeftEdit::Drop } else { TimeLeftEdit::Keep },

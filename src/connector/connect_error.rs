@@ -5,12 +5,15 @@ use rustls::AlertDescription;
 use crate::base::TunnelId;
 use crate::dial::{ProxyError, ResolveError};
 use crate::engine::StreamError;
-use crate::link::LinkError;
+use crate::link::{LinkError, RegisterError};
 use crate::quic::QuicError;
 use crate::tls::{CertError, HandshakeError, TlsError};
 use crate::wire::RegistrationRefusal;
 use crate::wire::enrol::EnrolFault;
 use crate::wire::mux::HelloError;
+
+/// The longest wait that an edge of cloudflared can ask for.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
 
 /// Why connecting to an edge or enrolling with it failed, with a remedy, for the connector's log.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +67,8 @@ pub(super) enum ConnectError {
     Link(#[from] LinkError),
     #[error(transparent)]
     Enrolment(#[from] EnrolError),
+    #[error(transparent)]
+    Cloudflared(#[from] RegisterError),
 }
 
 /// Why the edge's certificate is refused.
@@ -142,6 +147,11 @@ impl ConnectError {
             {
                 Some(*refusal)
             }
+            ConnectError::Cloudflared(RegisterError::Refused(error))
+                if !error.should_retry && !error.is_duplicate() =>
+            {
+                Some(RegistrationRefusal::Credentials)
+            }
             _ => None,
         }
     }
@@ -173,6 +183,13 @@ impl ConnectError {
         matches!(self, ConnectError::OtherPort)
     }
 
+    /// Whether another address of the edges may have more success.
+    pub(super) fn is_of_address(&self) -> bool {
+        let is_duplicate =
+            matches!(self, ConnectError::Cloudflared(RegisterError::Refused(error)) if error.is_duplicate());
+        self.is_unanswered() || is_duplicate || matches!(self, ConnectError::Name(_) | ConnectError::Tls(_))
+    }
+
     /// Whether no answer of the edge was received, so that its other port may work.
     pub(super) fn is_unanswered(&self) -> bool {
         matches!(
@@ -189,6 +206,7 @@ impl ConnectError {
     pub(super) fn retry_after(&self) -> Duration {
         match self {
             ConnectError::Enrolment(EnrolError::Refused { retry_after, .. }) => *retry_after,
+            ConnectError::Cloudflared(RegisterError::Refused(error)) => error.retry_after.min(RETRY_AFTER_MAX),
             _ => Duration::ZERO,
         }
     }

@@ -46,6 +46,19 @@ impl EdgeTls {
         Ok(EdgeTls { enrol: config(ALPN_ENROL, None)?, edges, callers: Arc::default(), clock })
     }
 
+    /// TLS for edges of cloudflared: without certificates of this connector, and without ALPN.
+    ///
+    /// # Errors
+    ///
+    /// If the TLS library rejects the configuration.
+    pub fn cloudflared(roots: Roots, edges: usize) -> Result<EdgeTls, TlsError> {
+        let link =
+            client_config(ClientSettings { roots, versions: Versions::Tls12And13, ..ClientSettings::default() })?;
+        let one = |_| OneEdge { link: Arc::clone(&link), current: Arc::default(), kept: None };
+        let (edges, callers) = ((0..edges).map(one).collect(), Arc::default());
+        Ok(EdgeTls { enrol: link, edges, callers, clock: WallClock::default() })
+    }
+
     /// Starts with a stored certificate for one edge.
     #[must_use]
     pub fn with_kept(mut self, edge: usize, identity: Identity) -> EdgeTls {

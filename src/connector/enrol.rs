@@ -36,7 +36,9 @@ struct Enroller {
 
 /// Starts the tasks for the certificates for which this core is responsible.
 pub(super) fn keep_certified(core: &Rc<ConnectorCore>) {
-    let Some(tls) = &core.connector.settings.edge_tls else { return };
+    // Edges of cloudflared have no certificates for connectors.
+    let asks = core.connector.settings.cloudflared.is_none();
+    let Some(tls) = core.connector.settings.edge_tls.as_ref().filter(|_| asks) else { return };
     for edge in 0..core.connector.edges.len() {
         if core.connector.core_for_certificates(edge) == core.core.id() {
             let enroller = Enroller { core: Rc::clone(core), tls: Arc::clone(tls), edge };

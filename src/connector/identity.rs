@@ -15,6 +15,8 @@ const JSON: &[u8] = b"application/json";
 pub struct RouteIdentity {
     /// The `Host` that is sent to the upstream; none for the authority of its URL.
     pub upstream_host: Option<Box<str>>,
+    /// Whether the `Host` that the agent has sent is kept, unless there is an `upstream_host`.
+    pub keeps_host: bool,
     /// The treatment of the `Origin` field.
     pub upstream_origin: UpstreamOrigin,
     /// The public URL of the route; none for the address that each agent called.
@@ -57,7 +59,14 @@ impl Addresses {
         }
     }
 
-    /// The `Host` of requests to the upstream.
+    /// The `Host` to set in requests to the upstream; none to keep the one that the agent has sent.
+    #[must_use]
+    pub fn new_host(&self) -> Option<&str> {
+        let is_kept = self.identity.keeps_host && self.identity.upstream_host.is_none();
+        (!is_kept).then(|| self.host())
+    }
+
+    /// The `Host` that the upstream has for itself.
     #[must_use]
     pub fn host(&self) -> &str {
         self.identity.upstream_host.as_deref().unwrap_or(&self.own_authority)

@@ -14,28 +14,28 @@ use crate::connector::dial_link::{LinkConnection, dial_link};
 use crate::connector::message::ConnectorEvent;
 use crate::connector::settings::EdgeAddress;
 use crate::connector::shared::Counters;
-use crate::connector::workers;
+use crate::connector::{cloudflared, workers};
 use crate::engine::Task;
-use crate::link::{Backoff, Carrier, CarrierEnded, CloseReason, Link, LinkEnded};
+use crate::link::{Backoff, Carrier, CarrierEnded, CloseReason, Link};
 use crate::wire::mux::Hello;
 
 /// A link that was up for this long was stable, and its end resets the backoff.
 const STABLE_AFTER: Duration = Duration::from_secs(5);
 
 /// An established carrier, and the task that runs it.
-struct Up {
-    carrier: Carrier,
-    run: Task<LinkEnded>,
+pub(super) struct Up {
+    pub(super) carrier: Carrier,
+    pub(super) run: Task<CarrierEnded>,
     /// How many cores the edge has.
-    edge_cores: u16,
+    pub(super) edge_cores: u16,
 }
 
 /// The slot of one link to one edge. The link is dialled again whenever it ends.
 #[derive(Clone)]
-struct LinkSlot {
-    core: Rc<ConnectorCore>,
-    edge: usize,
-    index: u16,
+pub(super) struct LinkSlot {
+    pub(super) core: Rc<ConnectorCore>,
+    pub(super) edge: usize,
+    pub(super) index: u16,
 }
 
 /// Opens the links of this core that are configured and not open yet.
@@ -69,7 +69,7 @@ impl LinkSlot {
     }
 
     /// Starts to serve the link, and returns when the next one has to be dialled.
-    async fn run(&self, up: Up, backoff: &mut Backoff) {
+    pub(super) async fn run(&self, up: Up, backoff: &mut Backoff) {
         let core = &self.core;
         let Up { carrier, run, edge_cores } = up;
         core.links.add(&carrier, self.edge);
@@ -84,7 +84,9 @@ impl LinkSlot {
             edge: self.address().clone(),
             link_index: self.index,
         });
-        tracing::info!(edge = %self.address(), link = self.index, core = %core.core.id(), "link up");
+        if let Carrier::Link(_) = carrier {
+            tracing::info!(edge = %self.address(), link = self.index, core = %core.core.id(), "link up");
+        }
         let (slot, served) = (self.clone(), carrier.clone());
         core.core.spawn(async move { slot.serve(served, run).await });
         let began = core.core.now();
@@ -102,7 +104,7 @@ impl LinkSlot {
     }
 
     /// Accepts calls from a carrier until it has ended.
-    async fn serve(&self, carrier: Carrier, run: Task<LinkEnded>) {
+    async fn serve(&self, carrier: Carrier, run: Task<CarrierEnded>) {
         let core = &self.core;
         let taking = async {
             while let Some(stream) = carrier.accept().await {
@@ -115,6 +117,7 @@ impl LinkSlot {
             carrier.close(CloseReason::Ended);
             pending().await
         };
+        let _pushes = cloudflared::take_pushes(core, &carrier);
         // A separate task, so that it is not polled for each call.
         let (connector, heard_on, edge) = (Arc::clone(&core.connector), carrier.clone(), self.edge);
         let hearing = core.core.spawn_held(async move {
@@ -126,10 +129,15 @@ impl LinkSlot {
         });
         future::or(taking, draining).await;
         drop(hearing);
-        let ended = CarrierEnded::Link(run.await);
+        let ended = run.await;
         core.links.remove(&carrier);
         Counters::add(&core.connector.counters.links_ended);
-        tracing::info!(edge = %self.address(), link = self.index, why = %ended, by = ?ended.by(), "link down");
+        match carrier {
+            Carrier::Link(_) => {
+                tracing::info!(edge = %self.address(), link = self.index, why = %ended, by = ?ended.by(), "link down");
+            }
+            Carrier::Cloudflared(_) => cloudflared::log_ended(self, ended),
+        }
         core.connector.send(ConnectorEvent::Unlinked {
             core: core.core.id(),
             edge: self.address().clone(),
@@ -139,7 +147,7 @@ impl LinkSlot {
     }
 
     /// Waits before the next attempt.
-    async fn wait(&self, error: &ConnectError, backoff: &mut Backoff, ups_seen: u64) {
+    pub(super) async fn wait(&self, error: &ConnectError, backoff: &mut Backoff, ups_seen: u64) {
         let core = &self.core;
         Counters::add(&core.connector.counters.dials_failed);
         core.retry.log_error(self.edge, error);
@@ -156,7 +164,7 @@ impl LinkSlot {
         let _ = core.core.timeout(wait, up).await;
     }
 
-    async fn establish(&self) -> Result<Up, ConnectError> {
+    pub(super) async fn establish(&self) -> Result<Up, ConnectError> {
         let core = &self.core;
         let seen = core.edges.known_status(self.edge).await;
         let made = self.link().await;
@@ -169,6 +177,9 @@ impl LinkSlot {
     async fn link(&self) -> Result<Up, ConnectError> {
         let core = &self.core;
         let settings = &core.connector.settings;
+        if let Some(dialect) = &settings.cloudflared {
+            return cloudflared::connect(self, dialect).await;
+        }
         let hello = Hello {
             tunnel: settings.tunnel.clone(),
             secret: settings.secret.clone(),
@@ -182,10 +193,10 @@ impl LinkSlot {
         link.set_hosts(&core.connector.hosts());
         let (running, carrier) = (link.clone(), Rc::clone(&connection));
         let run = core.core.spawn_held(async move {
-            match &*carrier {
+            CarrierEnded::Link(match &*carrier {
                 LinkConnection::Tcp(connection) => running.run(connection, None).await,
                 LinkConnection::Quic(connection) => running.run_quic(connection, false).await,
-            }
+            })
         });
         match link.welcomed().await {
             Ok(welcome) => Ok(Up { carrier: Carrier::Link(link), run, edge_cores: welcome.cores }),
@@ -200,7 +211,7 @@ impl LinkSlot {
         }
     }
 
-    fn address(&self) -> &EdgeAddress {
+    pub(super) fn address(&self) -> &EdgeAddress {
         &self.core.connector.settings.edges[self.edge]
     }
 }

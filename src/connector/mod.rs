@@ -8,6 +8,8 @@ mod call;
 mod call_request;
 mod cancel;
 mod checkout;
+mod cloudflared;
+mod cloudflared_settings;
 mod connect_error;
 mod connector_core;
 mod dial;
@@ -41,6 +43,7 @@ mod upstreams;
 mod worker_slots;
 mod workers;
 
+pub use cloudflared_settings::{CloudflaredSettings, ConfigPush};
 pub use edge_status::EdgeStatus;
 pub use edge_tls::EdgeTls;
 pub use enrolment::{TradeError, TradeWith, trade};
@@ -49,6 +52,7 @@ pub use identity::{Addresses, RouteIdentity, UpstreamOrigin};
 pub use message::{ConnectorCommand, ConnectorEvent};
 pub use report::{ConnectorReport, LinkReport, LinkState, UpstreamReport};
 pub use settings::{
-    ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress, LINKS_MAX, LinkTransport, Sealing,
+    ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress, FixedAnswer, IngressTarget, LINKS_MAX,
+    LinkTransport, Sealing,
 };
 pub use shared::{ClockSkew, Connector, Counters, EdgeView};

@@ -9,7 +9,7 @@ use crate::connector::connector_core::ConnectorCore;
 use crate::connector::message::{ConnectorCommand, ConnectorEvent, CoreMessage};
 use crate::connector::report::ConnectorReport;
 use crate::connector::shared::Connector;
-use crate::connector::{enrol, links};
+use crate::connector::{cloudflared, enrol, links};
 use crate::dial::Resolver;
 use crate::engine::{Core, MailReceiver};
 use crate::link::CloseReason;
@@ -33,7 +33,10 @@ impl ConnectorCore {
     async fn run(self: &Rc<ConnectorCore>, mut messages: MailReceiver<CoreMessage>) {
         self.upstreams.start_children();
         enrol::keep_certified(self);
-        links::open_links(self);
+        match &self.connector.settings.cloudflared {
+            Some(dialect) => cloudflared::open_connections(self, dialect),
+            None => links::open_links(self),
+        }
         while !self.is_draining() {
             match messages.recv().await {
                 Some(message) => self.handle(message),

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{BreakerTerms, ConcurrencyTerms, DeadlineTerms, HostSet, Secret, Traffic, TunnelId};
+use crate::connector::cloudflared_settings::CloudflaredSettings;
 use crate::connector::edge_tls::EdgeTls;
 use crate::connector::identity::RouteIdentity;
 use crate::dial::Proxy;
@@ -10,7 +11,7 @@ use crate::exchange::OriginRules;
 use crate::identity::RouteAuth;
 use crate::latency::{TaskSettings, TraceQueue};
 use crate::policy::{SafeRequests, ToolPolicy};
-use crate::route::{RouteName, RouteTable, ToolOverrides};
+use crate::route::{Hostname, IngressTable, RouteName, RouteTable, ToolOverrides};
 use crate::serve::AuditLog;
 use crate::tls::{ServerConfig, WallClock};
 use crate::upstream::UpstreamSettings;
@@ -110,6 +111,8 @@ pub struct ConnectorSettings {
     pub traces: Option<Arc<TraceQueue>>,
     /// The wall clock for checking tokens.
     pub clock: WallClock,
+    /// How the connector registers with edges of cloudflared; none for edges of this project.
+    pub cloudflared: Option<Arc<CloudflaredSettings>>,
 }
 
 #[cfg(feature = "internals")]
@@ -146,6 +149,7 @@ impl ConnectorSettings {
             audit: None,
             traces: None,
             clock: WallClock::default(),
+            cloudflared: None,
         }
     }
 }
@@ -231,11 +235,63 @@ pub struct Sealing {
 pub struct ConnectorTables {
     /// Which upstream serves which host.
     pub routes: RouteTable<ConnectorRoute>,
+    /// Rules that replace the routes; none for most connectors.
+    pub ingress: Option<IngressTable<IngressTarget>>,
     /// TLS for routes with inner sessions. Without it their calls are refused.
     pub sealing: Option<Sealing>,
 }
 
+/// Where a rule sends its requests.
+#[derive(Clone)]
+pub enum IngressTarget {
+    /// To a server of the operator.
+    Server(Box<ConnectorRoute>),
+    /// Nowhere: the connector answers itself.
+    Answer(FixedAnswer),
+}
+
+/// An answer that is the same for all requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FixedAnswer {
+    /// The status of the answer.
+    pub status: u16,
+    /// The body, which is HTML.
+    pub body: &'static str,
+}
+
 impl ConnectorTables {
+    /// The route of a request for this host and target.
+    pub(super) fn route(&self, host: &Hostname, target: &[u8]) -> Option<&ConnectorRoute> {
+        let Some(ingress) = &self.ingress else { return self.routes.lookup(host) };
+        match ingress.lookup(host, target)? {
+            IngressTarget::Server(route) => Some(route),
+            IngressTarget::Answer(_) => None,
+        }
+    }
+
+    /// The answer to a request that no server gets, if the rule for it has one.
+    pub(super) fn answer(&self, host: &Hostname, target: &[u8]) -> Option<FixedAnswer> {
+        match self.ingress.as_ref()?.lookup(host, target)? {
+            IngressTarget::Server(_) => None,
+            IngressTarget::Answer(answer) => Some(*answer),
+        }
+    }
+
+    /// All routes, with those of rules.
+    pub(super) fn all(&self) -> impl Iterator<Item = &ConnectorRoute> {
+        let of_rules = self.ingress.iter().flat_map(IngressTable::targets).filter_map(|target| match target {
+            IngressTarget::Server(route) => Some(&**route),
+            IngressTarget::Answer(_) => None,
+        });
+        self.routes.targets().chain(of_rules)
+    }
+
+    /// Whether some requests get an answer of the connector.
+    pub(super) fn has_answers(&self) -> bool {
+        let targets = self.ingress.iter().flat_map(IngressTable::targets);
+        targets.into_iter().any(|target| matches!(target, IngressTarget::Answer(_)))
+    }
+
     /// The hosts for which there are routes.
     pub(super) fn hosts(&self) -> HostSet {
         self.routes.iter().map(|(host, _)| *host).collect()

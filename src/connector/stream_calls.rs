@@ -13,7 +13,7 @@ use crate::connector::cancel::cancel;
 use crate::connector::connector_core::ConnectorCore;
 use crate::connector::places::QueueNotes;
 use crate::connector::recording::{Noted, TaskEnd, add_call_to_task, guarded, record, report_of};
-use crate::connector::settings::ConnectorRoute;
+use crate::connector::settings::{ConnectorRoute, FixedAnswer};
 use crate::connector::shared::Counters;
 use crate::connector::upstreams::CallTerms;
 use crate::exchange::{CallFailure, CallReport, HeadReadError, OverloadRefusal, Refusal, check_request};
@@ -128,7 +128,11 @@ impl StreamCalls<'_> {
             // Boxed, so that other calls do not pay for its size.
             return Box::pin(self.refuse_unrecorded(request)).await;
         }
-        let CallTerms { auth, policy, by } = context.core.upstreams.terms_of(request.head());
+        let CallTerms { auth, policy, answer, by } = context.core.upstreams.terms_of(request.head());
+        if let Some(answer) = answer {
+            // Boxed, so that other calls do not pay for its size.
+            return Box::pin(self.answer_fixed(request, answer)).await;
+        }
         work.agents.decided_by = by;
         let policy = match authorize::identify(*context, request, auth, policy) {
             Ok(policy) => policy,
@@ -200,6 +204,18 @@ impl StreamCalls<'_> {
             return Next::Leave(Leave::Reset(error.failure()));
         }
         self.answer(request, error, &end.stamps).await
+    }
+
+    /// Gives a request the answer that the rule for it has.
+    async fn answer_fixed(&self, request: &mut impl Request, answer: FixedAnswer) -> Next<Leave> {
+        let body = if request.head().method() == Method::Head { "" } else { answer.body };
+        let (status, len) = (answer.status, answer.body.len());
+        let text = format!(
+            "HTTP/1.1 {status} \r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {len}\r\n\r\n{body}"
+        );
+        request.respond(|_, out| out.extend_from_slice(text.as_bytes())).await;
+        self.context.stream.finish_message();
+        Next::Close
     }
 
     /// Checks a request by the policy and the guards of its route. If it was answered or given up, returns what to do

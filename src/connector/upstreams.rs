@@ -10,7 +10,7 @@ use crate::base::{Budget, CallFailure, Clock, Time, Traffic};
 use crate::connector::bridge::{BridgeMakings, RouteBridge};
 use crate::connector::identity::Addresses;
 use crate::connector::report::UpstreamReport;
-use crate::connector::settings::{ConnectorRoute, ConnectorTables};
+use crate::connector::settings::{ConnectorRoute, ConnectorTables, FixedAnswer};
 use crate::connector::shared::Connector;
 use crate::dial::Resolver;
 use crate::engine::Core;
@@ -43,7 +43,7 @@ pub(super) struct Upstreams {
     windows: Budget,
     tables: RefCell<Arc<ConnectorTables>>,
     version: Cell<u64>,
-    /// Whether any route has a policy or requires tokens.
+    /// Whether any route has a policy or requires tokens, or the connector answers some requests itself.
     is_governed: Cell<bool>,
     served: RefCell<BTreeMap<RouteName, Rc<Served>>>,
     /// When a failed inner TLS handshake was last logged.
@@ -79,6 +79,8 @@ pub(super) struct CallTerms {
     pub(super) auth: Option<Arc<RouteAuth>>,
     /// The policy of its route, if it has one.
     pub(super) policy: Option<Arc<ToolPolicy>>,
+    /// The answer of the connector itself, if no server gets the request.
+    pub(super) answer: Option<FixedAnswer>,
     /// The tables that contain them.
     pub(super) by: DecidedBy,
 }
@@ -145,7 +147,7 @@ impl Upstreams {
         self.refresh_tables();
         let host: Hostname = head.host()?.parse().ok()?;
         let tables = self.tables.borrow();
-        let Some(route) = tables.routes.lookup(&host) else {
+        let Some(route) = tables.route(&host, head.path()) else {
             self.log_unrouted(&host, &tables);
             return None;
         };
@@ -233,14 +235,16 @@ impl Upstreams {
     /// The rules for a request that arrives now. If no route has any, its head is not read.
     pub(super) fn terms_of(&self, head: &RequestHead) -> CallTerms {
         let by = self.decided_by();
-        let none = CallTerms { by, auth: None, policy: None };
+        let none = CallTerms { by, auth: None, policy: None, answer: None };
         if !by.is_governed {
             return none;
         }
         let Some(host) = head.host().and_then(|host| host.parse::<Hostname>().ok()) else { return none };
         let tables = self.tables.borrow();
-        let Some(route) = tables.routes.lookup(&host) else { return none };
-        CallTerms { auth: route.auth.clone(), policy: route.policy.clone(), by }
+        let Some(route) = tables.route(&host, head.path()) else {
+            return CallTerms { answer: tables.answer(&host, head.path()), ..none };
+        };
+        CallTerms { auth: route.auth.clone(), policy: route.policy.clone(), by, answer: None }
     }
 
     /// The version of the tables.
@@ -288,8 +292,7 @@ impl Upstreams {
             return;
         }
         let tables = self.connector.tables();
-        let kept: BTreeMap<&RouteName, &ConnectorRoute> =
-            tables.routes.iter().map(|(_, route)| (&route.name, route)).collect();
+        let kept: BTreeMap<&RouteName, &ConnectorRoute> = tables.all().map(|route| (&route.name, route)).collect();
         self.served.borrow_mut().retain(|name, served| kept.get(name).is_some_and(|route| served.is_of(route)));
         drop(kept);
         self.is_governed.set(is_governed(&tables));
@@ -422,7 +425,7 @@ impl Served {
 }
 
 fn is_governed(tables: &ConnectorTables) -> bool {
-    tables.routes.targets().any(|route| route.policy.is_some() || route.auth.is_some())
+    tables.has_answers() || tables.all().any(|route| route.policy.is_some() || route.auth.is_some())
 }
 
 fn failure_of(error: &UpstreamError) -> CallFailure {

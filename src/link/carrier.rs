@@ -1,11 +1,14 @@
 //! A connector's connection to an edge, over any protocol.
 
 use std::fmt;
+use std::future::pending;
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::base::{HostSet, LinkId, Time, Traffic};
 use crate::engine::Signal;
+use crate::link::close_reason::CloseReason;
+use crate::link::cloudflared::{CloudflaredEnded, CloudflaredLink};
 use crate::link::{CarrierStream, Link, LinkEnded, Liveness};
 use crate::wire::mux::{Fault, Hosts, Open, OpenError, Side};
 
@@ -15,6 +18,8 @@ use crate::wire::mux::{Fault, Hosts, Open, OpenError, Side};
 pub enum Carrier {
     /// The link protocol of this project, as [`crate::wire::mux`] defines it. A call is HTTP/1.1 on a stream.
     Link(Link),
+    /// HTTP/2 as cloudflared uses it, at the connector. A call is a request of HTTP/2.
+    Cloudflared(CloudflaredLink),
 }
 
 /// The parameters that the edge sends when it opens a call.
@@ -44,17 +49,6 @@ pub enum CallOpenError {
     Unusable,
 }
 
-/// Why this side ends a carrier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CloseReason {
-    /// This side shuts down, and no calls are left.
-    Ended,
-    /// This side shuts down, and the calls in flight took too long.
-    DrainTimeout,
-    /// The credential of the registration is no longer valid.
-    Revoked,
-}
-
 /// How a carrier was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
@@ -69,6 +63,8 @@ pub enum Loss {
 pub enum CarrierEnded {
     /// The end of a link, with a code of its protocol.
     Link(LinkEnded),
+    /// The end of a connection of cloudflared.
+    Cloudflared(CloudflaredEnded),
 }
 
 impl Carrier {
@@ -77,6 +73,7 @@ impl Carrier {
     pub fn id(&self) -> LinkId {
         match self {
             Carrier::Link(link) => link.id(),
+            Carrier::Cloudflared(link) => link.id(),
         }
     }
 
@@ -92,6 +89,8 @@ impl Carrier {
                 let opened = link.open(&Open { route: host, call, traffic, peer, until });
                 Ok(CarrierStream::Link(opened?))
             }
+            // This side is a connector.
+            Carrier::Cloudflared(_) => Err(CallOpenError::Unusable),
         }
     }
 
@@ -100,6 +99,9 @@ impl Carrier {
     pub async fn accept(&self) -> Option<CarrierStream> {
         match self {
             Carrier::Link(link) => link.accept().await.map(CarrierStream::Link),
+            Carrier::Cloudflared(link) => {
+                link.accept().await.map(|stream| CarrierStream::Cloudflared(Box::new(stream)))
+            }
         }
     }
 
@@ -108,6 +110,7 @@ impl Carrier {
     pub fn is_open(&self) -> bool {
         match self {
             Carrier::Link(link) => link.is_open(),
+            Carrier::Cloudflared(link) => link.is_open(),
         }
     }
 
@@ -116,6 +119,7 @@ impl Carrier {
     pub fn streams_live(&self) -> usize {
         match self {
             Carrier::Link(link) => link.streams_live(),
+            Carrier::Cloudflared(link) => link.calls(),
         }
     }
 
@@ -123,6 +127,8 @@ impl Carrier {
     pub fn set_hosts(&self, hosts: &HostSet) {
         match self {
             Carrier::Link(link) => link.set_hosts(hosts),
+            // The protocol has no place for them.
+            Carrier::Cloudflared(_) => {}
         }
     }
 
@@ -131,6 +137,7 @@ impl Carrier {
     pub fn peer_hosts(&self) -> Option<Hosts> {
         match self {
             Carrier::Link(link) => link.peer_hosts(),
+            Carrier::Cloudflared(_) => None,
         }
     }
 
@@ -138,6 +145,7 @@ impl Carrier {
     pub async fn peer_hosts_after(&self, seen: u64) -> u64 {
         match self {
             Carrier::Link(link) => link.peer_hosts_after(seen).await,
+            Carrier::Cloudflared(_) => pending().await,
         }
     }
 
@@ -146,6 +154,7 @@ impl Carrier {
     pub fn round_trip(&self) -> Option<Duration> {
         match self {
             Carrier::Link(link) => link.round_trip(),
+            Carrier::Cloudflared(link) => link.round_trip(),
         }
     }
 
@@ -154,6 +163,7 @@ impl Carrier {
     pub fn liveness(&self) -> Liveness {
         match self {
             Carrier::Link(link) => link.liveness(),
+            Carrier::Cloudflared(_) => Liveness::default(),
         }
     }
 
@@ -161,6 +171,7 @@ impl Carrier {
     pub fn on_call(&self) {
         match self {
             Carrier::Link(link) => link.on_call(),
+            Carrier::Cloudflared(_) => {}
         }
     }
 
@@ -168,6 +179,7 @@ impl Carrier {
     pub fn set_heard_signal(&self, heard: Rc<Signal>) {
         match self {
             Carrier::Link(link) => link.set_heard_signal(heard),
+            Carrier::Cloudflared(_) => {}
         }
     }
 
@@ -175,6 +187,7 @@ impl Carrier {
     pub fn watch_stalls(&self, after: Duration) {
         match self {
             Carrier::Link(link) => link.watch_stalls(after),
+            Carrier::Cloudflared(_) => {}
         }
     }
 
@@ -182,6 +195,7 @@ impl Carrier {
     pub async fn stalled_after(&self, seen: u64) -> u64 {
         match self {
             Carrier::Link(link) => link.stalled_after(seen).await,
+            Carrier::Cloudflared(_) => pending().await,
         }
     }
 
@@ -190,6 +204,7 @@ impl Carrier {
     pub fn withdraw(&self) {
         match self {
             Carrier::Link(link) => link.withdraw(),
+            Carrier::Cloudflared(_) => {}
         }
     }
 
@@ -197,6 +212,7 @@ impl Carrier {
     pub fn drain(&self) {
         match self {
             Carrier::Link(link) => link.drain(),
+            Carrier::Cloudflared(link) => link.drain(),
         }
     }
 
@@ -205,6 +221,7 @@ impl Carrier {
     pub fn is_draining(&self) -> bool {
         match self {
             Carrier::Link(link) => link.is_draining(),
+            Carrier::Cloudflared(link) => link.is_draining(),
         }
     }
 
@@ -212,6 +229,7 @@ impl Carrier {
     pub async fn draining(&self) {
         match self {
             Carrier::Link(link) => link.draining().await,
+            Carrier::Cloudflared(link) => link.draining().await,
         }
     }
 
@@ -219,6 +237,7 @@ impl Carrier {
     pub async fn drained(&self) {
         match self {
             Carrier::Link(link) => link.drained().await,
+            Carrier::Cloudflared(link) => link.drained().await,
         }
     }
 
@@ -230,6 +249,7 @@ impl Carrier {
                 CloseReason::DrainTimeout => Fault::DrainTimeout,
                 CloseReason::Revoked => Fault::Revoked,
             }),
+            Carrier::Cloudflared(link) => link.close(reason),
         }
     }
 
@@ -238,6 +258,7 @@ impl Carrier {
     pub fn ended(&self) -> Option<CarrierEnded> {
         match self {
             Carrier::Link(link) => link.ended().map(CarrierEnded::Link),
+            Carrier::Cloudflared(link) => link.ended().map(CarrierEnded::Cloudflared),
         }
     }
 
@@ -249,6 +270,11 @@ impl Carrier {
                 let is_loss = matches!(link.ended()?.fault, Fault::TransportLost | Fault::PeerSilent);
                 is_loss.then(|| if link.is_closed_by_peer() { Loss::Closed } else { Loss::CutOff })
             }
+            Carrier::Cloudflared(link) => match link.ended()? {
+                CloudflaredEnded::Lost | CloudflaredEnded::ByEdge => Some(Loss::Closed),
+                CloudflaredEnded::Silent => Some(Loss::CutOff),
+                CloudflaredEnded::Closed(_) | CloudflaredEnded::Fault => None,
+            },
         }
     }
 }
@@ -269,6 +295,8 @@ impl CarrierEnded {
     pub fn by(&self) -> Side {
         match self {
             CarrierEnded::Link(ended) => ended.by,
+            CarrierEnded::Cloudflared(ended) if ended.is_by_this_side() => Side::Local,
+            CarrierEnded::Cloudflared(_) => Side::Peer,
         }
     }
 }
@@ -277,6 +305,7 @@ impl fmt::Display for CarrierEnded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             CarrierEnded::Link(ended) => ended.fault.fmt(f),
+            CarrierEnded::Cloudflared(ended) => ended.fmt(f),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 use crate::base::{CallFailure, LinkId, Time, Traffic};
 use crate::engine::{ByteStream, Lease, StreamError};
 use crate::latency::ConnectorTimes;
+use crate::link::cloudflared::CloudflaredStream;
 use crate::link::times::{report_of, times_of};
 use crate::link::{CallOpen, LinkStream, Liveness};
 use crate::wire::mux::{self, Withdrawal};
@@ -13,6 +14,8 @@ use crate::wire::mux::{self, Withdrawal};
 pub enum CarrierStream {
     /// A stream of a link.
     Link(LinkStream),
+    /// A request of HTTP/2 that an edge of cloudflared has sent. Boxed, so that streams of links do not have its size.
+    Cloudflared(Box<CloudflaredStream>),
 }
 
 impl CarrierStream {
@@ -24,6 +27,7 @@ impl CarrierStream {
                 let mux::Open { route, call, traffic, peer, until } = open;
                 look(CallOpen { host: route, call, traffic, peer, until })
             }),
+            CarrierStream::Cloudflared(_) => None,
         }
     }
 
@@ -32,6 +36,7 @@ impl CarrierStream {
     pub fn call(&self) -> Option<(u64, Traffic)> {
         match self {
             CarrierStream::Link(stream) => stream.call(),
+            CarrierStream::Cloudflared(_) => None,
         }
     }
 
@@ -40,6 +45,7 @@ impl CarrierStream {
     pub fn edge_instance(&self) -> Option<u64> {
         match self {
             CarrierStream::Link(stream) => stream.link().edge_instance(),
+            CarrierStream::Cloudflared(_) => None,
         }
     }
 
@@ -48,6 +54,7 @@ impl CarrierStream {
     pub fn until(&self) -> Option<Time> {
         match self {
             CarrierStream::Link(stream) => stream.until(),
+            CarrierStream::Cloudflared(_) => None,
         }
     }
 
@@ -56,6 +63,7 @@ impl CarrierStream {
     pub fn way(&self) -> Duration {
         match self {
             CarrierStream::Link(stream) => stream.link().way(),
+            CarrierStream::Cloudflared(_) => Duration::ZERO,
         }
     }
 
@@ -64,6 +72,7 @@ impl CarrierStream {
     pub fn liveness(&self) -> Liveness {
         match self {
             CarrierStream::Link(stream) => stream.link().liveness(),
+            CarrierStream::Cloudflared(_) => Liveness::default(),
         }
     }
 
@@ -71,6 +80,7 @@ impl CarrierStream {
     pub fn on_call(&self) {
         match self {
             CarrierStream::Link(stream) => stream.link().on_call(),
+            CarrierStream::Cloudflared(_) => {}
         }
     }
 
@@ -79,6 +89,7 @@ impl CarrierStream {
     pub fn carrier_id(&self) -> LinkId {
         match self {
             CarrierStream::Link(stream) => stream.link().id(),
+            CarrierStream::Cloudflared(stream) => stream.link().id(),
         }
     }
 
@@ -87,6 +98,7 @@ impl CarrierStream {
     pub fn is_carrier_open(&self) -> bool {
         match self {
             CarrierStream::Link(stream) => stream.link().is_open(),
+            CarrierStream::Cloudflared(stream) => stream.link().is_open(),
         }
     }
 
@@ -95,6 +107,7 @@ impl CarrierStream {
     pub fn is_carrier_draining(&self) -> bool {
         match self {
             CarrierStream::Link(stream) => stream.link().is_draining(),
+            CarrierStream::Cloudflared(stream) => stream.link().is_draining(),
         }
     }
 
@@ -102,6 +115,7 @@ impl CarrierStream {
     pub async fn carrier_draining(&self) {
         match self {
             CarrierStream::Link(stream) => stream.link().draining().await,
+            CarrierStream::Cloudflared(stream) => stream.link().draining().await,
         }
     }
 
@@ -111,6 +125,7 @@ impl CarrierStream {
     pub fn times(&self) -> Option<ConnectorTimes> {
         match self {
             CarrierStream::Link(stream) => stream.phases().as_ref().map(times_of),
+            CarrierStream::Cloudflared(_) => None,
         }
     }
 
@@ -118,6 +133,7 @@ impl CarrierStream {
     pub fn forget_times(&self) {
         match self {
             CarrierStream::Link(stream) => stream.forget_phases(),
+            CarrierStream::Cloudflared(_) => {}
         }
     }
 
@@ -127,6 +143,8 @@ impl CarrierStream {
     pub fn send_times(&self, times: &ConnectorTimes) {
         match self {
             CarrierStream::Link(stream) => drop(stream.send_phases(report_of(times))),
+            // The protocol has no place for them.
+            CarrierStream::Cloudflared(_) => {}
         }
     }
 
@@ -135,6 +153,7 @@ impl CarrierStream {
     pub fn received_at(&self) -> Time {
         match self {
             CarrierStream::Link(stream) => stream.received_at(),
+            CarrierStream::Cloudflared(stream) => stream.received_at(),
         }
     }
 
@@ -142,6 +161,7 @@ impl CarrierStream {
     pub fn reset(&self, failure: CallFailure) {
         match self {
             CarrierStream::Link(stream) => stream.reset(failure.into()),
+            CarrierStream::Cloudflared(stream) => stream.reset(failure),
         }
     }
 
@@ -149,6 +169,7 @@ impl CarrierStream {
     pub fn set_withdrawal(&self, withdrawal: Withdrawal) {
         match self {
             CarrierStream::Link(stream) => stream.set_withdrawal(withdrawal),
+            CarrierStream::Cloudflared(_) => {}
         }
     }
 
@@ -157,6 +178,7 @@ impl CarrierStream {
     pub fn is_withdrawn(&self) -> bool {
         match self {
             CarrierStream::Link(stream) => stream.is_withdrawn(),
+            CarrierStream::Cloudflared(_) => false,
         }
     }
 
@@ -164,6 +186,7 @@ impl CarrierStream {
     pub fn poll_broken(&self, cx: &mut Context<'_>) -> Poll<CallFailure> {
         match self {
             CarrierStream::Link(stream) => stream.poll_broken(cx).map(CallFailure::from),
+            CarrierStream::Cloudflared(stream) => stream.poll_broken(cx),
         }
     }
 
@@ -172,6 +195,7 @@ impl CarrierStream {
     pub fn broken_for(&self) -> Option<CallFailure> {
         match self {
             CarrierStream::Link(stream) => stream.reset_cause().map(CallFailure::from),
+            CarrierStream::Cloudflared(stream) => stream.broken_for(),
         }
     }
 
@@ -181,6 +205,7 @@ impl CarrierStream {
     pub fn failure(&self, cx: &mut Context<'_>) -> Option<StreamError> {
         match self {
             CarrierStream::Link(stream) => stream.failure(cx),
+            CarrierStream::Cloudflared(stream) => stream.failure(cx),
         }
     }
 
@@ -188,6 +213,7 @@ impl CarrierStream {
     pub fn reader_took(&self, n: u64) {
         match self {
             CarrierStream::Link(stream) => stream.reader_took(n),
+            CarrierStream::Cloudflared(_) => {}
         }
     }
 
@@ -196,6 +222,7 @@ impl CarrierStream {
     pub fn holds_up_drain(&self) -> bool {
         match self {
             CarrierStream::Link(stream) => stream.holds_up_drain(),
+            CarrierStream::Cloudflared(stream) => stream.holds_up_drain(),
         }
     }
 }
@@ -204,60 +231,70 @@ impl ByteStream for CarrierStream {
     fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
         match self {
             CarrierStream::Link(stream) => stream.poll_recv(cx),
+            CarrierStream::Cloudflared(stream) => stream.poll_recv(cx),
         }
     }
 
     fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             CarrierStream::Link(stream) => stream.poll_ended(cx),
+            CarrierStream::Cloudflared(stream) => stream.poll_ended(cx),
         }
     }
 
     fn send(&self, lease: Lease) -> Result<(), StreamError> {
         match self {
             CarrierStream::Link(stream) => stream.send(lease),
+            CarrierStream::Cloudflared(stream) => stream.send(lease),
         }
     }
 
     fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
         match self {
             CarrierStream::Link(stream) => stream.poll_ready(cx),
+            CarrierStream::Cloudflared(stream) => stream.poll_ready(cx),
         }
     }
 
     fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
         match self {
             CarrierStream::Link(stream) => stream.poll_flushed(cx),
+            CarrierStream::Cloudflared(stream) => stream.poll_flushed(cx),
         }
     }
 
     fn poll_send_failed(&self, cx: &mut Context<'_>) -> Poll<StreamError> {
         match self {
             CarrierStream::Link(stream) => stream.poll_send_failed(cx),
+            CarrierStream::Cloudflared(stream) => stream.poll_send_failed(cx),
         }
     }
 
     fn finish(&self) {
         match self {
             CarrierStream::Link(stream) => stream.finish(),
+            CarrierStream::Cloudflared(stream) => stream.finish(),
         }
     }
 
     fn abort(&self) {
         match self {
             CarrierStream::Link(stream) => stream.abort(),
+            CarrierStream::Cloudflared(stream) => stream.abort(),
         }
     }
 
     fn headroom(&self) -> usize {
         match self {
             CarrierStream::Link(stream) => stream.headroom(),
+            CarrierStream::Cloudflared(stream) => stream.headroom(),
         }
     }
 
     fn tailroom(&self) -> usize {
         match self {
             CarrierStream::Link(stream) => stream.tailroom(),
+            CarrierStream::Cloudflared(stream) => stream.tailroom(),
         }
     }
 }

@@ -309,16 +309,18 @@ impl<'a> Lanes<'a> {
     }
 
     /// Sends the frames that waited, as far as there is room now.
-    fn send_waiting(&mut self) {
+    /// Sends what waits for room, and returns whether nothing waits any more.
+    fn send_waiting(&mut self) -> bool {
         while let Some(mut waiting) = self.waiting.pop_front() {
             let written = self.write(waiting.place, &waiting.bytes);
             if written < waiting.bytes.len() {
                 waiting.bytes.drain(..written);
                 self.waiting.push_front(waiting);
-                return;
+                return false;
             }
             self.after(waiting.place);
         }
+        true
     }
 
     fn read_all(&mut self, stream: StreamId) {
@@ -383,12 +385,9 @@ async fn delivered(lanes: &RefCell<Lanes<'_>>) {
     let (connection, control) = (lanes.borrow().connection, lanes.borrow().control);
     let Some(control) = control else { return };
     loop {
-        let mut lanes = lanes.borrow_mut();
-        lanes.send_waiting();
-        if lanes.waiting.is_empty() {
+        if lanes.borrow_mut().send_waiting() {
             connection.finish(control);
         }
-        drop(lanes);
         match poll_fn(|cx| connection.poll_news(cx)).await {
             Ok(QuicNews::Delivered(stream)) if stream == control => return,
             Ok(_) => {}

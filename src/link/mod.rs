@@ -9,6 +9,8 @@ mod backoff;
 mod call_stream;
 mod carrier;
 mod carrier_stream;
+mod close_reason;
+mod cloudflared;
 mod lanes;
 #[cfg(test)]
 mod lanes_tests;
@@ -23,8 +25,13 @@ mod unproven;
 
 pub use backoff::Backoff;
 pub use call_stream::CallStream;
-pub use carrier::{CallOpen, CallOpenError, Carrier, CarrierEnded, CloseReason, Loss};
+pub use carrier::{CallOpen, CallOpenError, Carrier, CarrierEnded, Loss};
 pub use carrier_stream::CarrierStream;
+pub use close_reason::CloseReason;
+pub use cloudflared::{
+    CloudflaredCounts, CloudflaredEnded, CloudflaredLink, CloudflaredPush, CloudflaredStream, CloudflaredTerms,
+    RegisterError, RegisteredConnection,
+};
 pub use running::{Link, LinkEnded, LinkError};
 pub use stream::LinkStream;
 pub use unproven::Liveness;

@@ -59,7 +59,7 @@ fn filter(levels: &LogLevels) -> EnvFilter {
     EnvFilter::new(directives(levels.as_str()))
 }
 
-fn directives(levels: &str) -> String {
+pub(super) fn directives(levels: &str) -> String {
     // The last directive for a module wins, so those that name a module come last.
     let (named, general): (Vec<_>, Vec<_>) = levels.split(',').partition(|directive| directive.contains('='));
     let general = general.into_iter().map(|level| match level {

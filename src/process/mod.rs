@@ -8,6 +8,7 @@ mod approval_file;
 mod approval_webhook;
 mod audit;
 mod ca_file;
+mod cloudflared;
 mod connector_process;
 mod demo_server;
 pub mod doctor;
@@ -36,6 +37,7 @@ mod up_process;
 
 pub use audit::{audit_dir, inventory_file};
 pub use ca_file::CaFile;
+pub use cloudflared::{CloudflaredProcess, ask_ready};
 pub use connector_process::ConnectorProcess;
 pub use demo_server::DemoServer;
 pub use edge_process::EdgeProcess;

@@ -2,6 +2,7 @@
 
 mod answer_scan;
 mod answer_stream;
+pub mod cloudflared;
 mod codes;
 pub mod enrol;
 pub mod event_stream;

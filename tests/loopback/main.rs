@@ -9,6 +9,7 @@ mod browsers;
 mod budgets;
 mod ceilings;
 mod clients;
+mod cloudflared;
 mod config_files;
 mod conformance;
 mod dashboard;

@@ -208,7 +208,7 @@ impl Tunnel {
             RouteEntry { host: host.to_string(), place: String::new(), target }
         });
         let routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap();
-        self.connector.reload(ConnectorTables { routes, sealing: tables.sealing.clone() });
+        self.connector.reload(ConnectorTables { routes, sealing: tables.sealing.clone(), ingress: None });
     }
 
     /// Enforces a limit of so many calls in flight, at the edge and for agents whose TLS ends in the connector.
@@ -228,7 +228,7 @@ impl Tunnel {
             RouteEntry { host: host.to_string(), place: String::new(), target }
         });
         let routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap();
-        self.connector.reload(ConnectorTables { routes, sealing: tables.sealing.clone() });
+        self.connector.reload(ConnectorTables { routes, sealing: tables.sealing.clone(), ingress: None });
     }
 
     /// Tries slow calls of tools that only read a second time.
@@ -259,7 +259,7 @@ impl Tunnel {
             RouteEntry { host: host.to_string(), place: String::new(), target }
         });
         let routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap();
-        self.connector.reload(ConnectorTables { routes, sealing: tables.sealing.clone() });
+        self.connector.reload(ConnectorTables { routes, sealing: tables.sealing.clone(), ingress: None });
     }
 
     /// Asks callers for tokens, at the edge or at the connector, or for none; beside the policy that is in force there.
@@ -279,7 +279,7 @@ impl Tunnel {
             RouteEntry { host: host.to_string(), place: String::new(), target }
         });
         let routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap();
-        self.connector.reload(ConnectorTables { routes, sealing: tables.sealing.clone() });
+        self.connector.reload(ConnectorTables { routes, sealing: tables.sealing.clone(), ingress: None });
     }
 
     /// A new agent's connection.
@@ -446,7 +446,7 @@ fn connector(
         passthrough_asking: tls_server(authority, &[ALPN_HTTP2, ALPN_HTTP1], Clients::Asked),
         resealed: tls_server(authority, &[ALPN_HTTP1], Clients::Edges(Arc::new(callers))),
     };
-    let tables = ConnectorTables { routes: RouteTable::new([entry]).unwrap(), sealing: Some(sealing) };
+    let tables = ConnectorTables { routes: RouteTable::new([entry]).unwrap(), sealing: Some(sealing), ingress: None };
     let (events, _) = mailbox(64);
     Connector::new(settings, tables, cores, instance, &events)
 }

@@ -70,7 +70,11 @@ impl Sealed {
             passthrough_asking: self.server(&[ALPN_HTTP2, ALPN_HTTP1], Clients::Asked),
             resealed: self.server(&[ALPN_HTTP1], Clients::Edges(Arc::new(callers))),
         };
-        ConnectorTables { routes: RouteTable::new(routes.collect::<Vec<_>>()).unwrap(), sealing: Some(sealing) }
+        ConnectorTables {
+            routes: RouteTable::new(routes.collect::<Vec<_>>()).unwrap(),
+            sealing: Some(sealing),
+            ingress: None,
+        }
     }
 
     /// How agents connect that choose this protocol: in the clear, unless only the connector may read them.

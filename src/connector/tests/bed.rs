@@ -275,7 +275,7 @@ pub(super) fn tables(routes: &[(&str, &str)]) -> ConnectorTables {
 pub(super) fn tables_allowing(allowed: AllowedUpstreams, routes: &[(&str, &str)]) -> ConnectorTables {
     let allowed = Arc::new(allowed);
     let upstream = |url: &str| UpstreamSettings { allowed: Arc::clone(&allowed), ..upstream_settings(url) };
-    ConnectorTables { routes: RouteTable::new(entries(routes, upstream)).unwrap(), sealing: None }
+    ConnectorTables { routes: RouteTable::new(entries(routes, upstream)).unwrap(), ingress: None, sealing: None }
 }
 
 /// Tables with other settings for the one upstream.
@@ -290,14 +290,14 @@ pub(super) fn tables_limited(first_byte_timeout: Duration) -> ConnectorTables {
         entry.target.first_byte_timeout = Some(first_byte_timeout);
         entry.target.deadlines.ceiling = first_byte_timeout;
     });
-    ConnectorTables { routes: RouteTable::new(entries).unwrap(), sealing: None }
+    ConnectorTables { routes: RouteTable::new(entries).unwrap(), ingress: None, sealing: None }
 }
 
 /// Tables with a route that trusts its upstream's tool hints.
 pub(super) fn tables_resending() -> ConnectorTables {
     let mut entries = entries(&[("mcp.test", &format!("http://{UPSTREAM}:{UPSTREAM_PORT}"))], upstream_settings);
     entries.iter_mut().for_each(|entry| entry.target.resend = Some(Arc::default()));
-    ConnectorTables { routes: RouteTable::new(entries).unwrap(), sealing: None }
+    ConnectorTables { routes: RouteTable::new(entries).unwrap(), ingress: None, sealing: None }
 }
 
 /// Tables with another upstream, and other settings for it.
@@ -307,13 +307,17 @@ pub(super) fn tables_at(url: &str, set: impl Fn(&mut UpstreamSettings)) -> Conne
         set(&mut settings);
         settings
     };
-    ConnectorTables { routes: RouteTable::new(entries(&[("mcp.test", url)], upstream)).unwrap(), sealing: None }
+    ConnectorTables {
+        routes: RouteTable::new(entries(&[("mcp.test", url)], upstream)).unwrap(),
+        ingress: None,
+        sealing: None,
+    }
 }
 
 /// Tables whose upstreams may have this many connections.
 pub(super) fn tables_with(connections_max: usize, routes: &[(&str, &str)]) -> ConnectorTables {
     let upstream = |url: &str| UpstreamSettings { connections_max, ..upstream_settings(url) };
-    ConnectorTables { routes: RouteTable::new(entries(routes, upstream)).unwrap(), sealing: None }
+    ConnectorTables { routes: RouteTable::new(entries(routes, upstream)).unwrap(), ingress: None, sealing: None }
 }
 
 fn entries(routes: &[(&str, &str)], upstream: impl Fn(&str) -> UpstreamSettings) -> Vec<RouteEntry<ConnectorRoute>> {

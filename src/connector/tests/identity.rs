@@ -18,7 +18,11 @@ fn with(tables: ConnectorTables, identity: &RouteIdentity) -> ConnectorTables {
         target.identity = identity.clone();
         RouteEntry { host: host.to_string(), place: String::new(), target }
     });
-    ConnectorTables { routes: RouteTable::new(routes.collect::<Vec<_>>()).unwrap(), sealing: tables.sealing }
+    ConnectorTables {
+        routes: RouteTable::new(routes.collect::<Vec<_>>()).unwrap(),
+        ingress: None,
+        sealing: tables.sealing,
+    }
 }
 
 /// An upstream that answers each request with these fields, and the head of the request as its body.

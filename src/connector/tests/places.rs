@@ -66,7 +66,7 @@ pub(super) fn changed(tables: &ConnectorTables, change: impl Fn(&mut ConnectorRo
         RouteEntry { host: host.to_string(), place: String::new(), target }
     });
     let routes = RouteTable::new(routes.collect::<Vec<_>>()).unwrap();
-    ConnectorTables { routes, sealing: tables.sealing.clone() }
+    ConnectorTables { routes, ingress: None, sealing: tables.sealing.clone() }
 }
 
 /// A bed whose route has `max` places.

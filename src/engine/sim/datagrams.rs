@@ -112,7 +112,7 @@ impl World {
     fn forward(&mut self, from: IpAddr, under_way: UnderWay) {
         let mut arrival = self.arrival(from, under_way.target);
         if self.faults.datagram_late_chance > 0.0 && self.rng.chance(self.faults.datagram_late_chance) {
-            arrival = arrival + Duration::from_nanos(self.rng.between(1, self.faults.datagram_late_ns_max.max(1)));
+            arrival += Duration::from_nanos(self.rng.between(1, self.faults.datagram_late_ns_max.max(1)));
         }
         let number = self.next_serial();
         self.datagrams_under_way.insert(number, under_way);

@@ -98,7 +98,9 @@ pub(super) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<A
         ecn: None,
         segment_len: None,
     };
-    control.len = (header.msg_controllen as usize).min(control.bytes.len());
+    #[allow(clippy::unnecessary_cast, reason = "musl has a smaller type here")]
+    let control_len = header.msg_controllen as usize;
+    control.len = control_len.min(control.bytes.len());
     control.read(|level, kind, data| arrived.note(level, kind, data));
     Ok(arrived)
 }

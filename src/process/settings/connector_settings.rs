@@ -38,11 +38,11 @@ use crate::wire::mux;
 use crate::wire::quic::QuicKeys;
 
 /// How long dialling an edge may take, TLS included.
-const EDGE_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const EDGE_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most calls that one core of a connector carries at once.
-const CALLS_PER_CORE_MAX: usize = 65_536;
+pub(super) const CALLS_PER_CORE_MAX: usize = 65_536;
 /// How long a call may wait for a connection while its upstream has as many as allowed.
-const UPSTREAM_QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const UPSTREAM_QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The settings of a connector. `edges` are usually those of the configuration.
 ///
@@ -99,6 +99,7 @@ pub(crate) fn connector_settings(
         audit: None,
         traces: None,
         clock: WallClock::default(),
+        cloudflared: None,
     })
 }
 
@@ -260,7 +261,7 @@ pub(crate) fn connector_tables(
     trust.safe = safe;
     trust.stdio_upstreams = stdio_upstreams.iter().map(Arc::downgrade).collect();
     trust.bridges = bridges;
-    Ok(ConnectorTables { routes, sealing: None })
+    Ok(ConnectorTables { routes, ingress: None, sealing: None })
 }
 
 /// How the child process of a route is started.
@@ -441,7 +442,12 @@ impl UpstreamTrust {
     }
 
     /// The TLS configuration that trusts the authorities of a file, or the public ones without a file.
-    fn config(&mut self, key: &str, ca_file: Option<&Path>, http2: bool) -> Result<Arc<ClientConfig>, ConfigErrors> {
+    pub(super) fn config(
+        &mut self,
+        key: &str,
+        ca_file: Option<&Path>,
+        http2: bool,
+    ) -> Result<Arc<ClientConfig>, ConfigErrors> {
         let (roots, pem) = read_roots(key, ca_file)?;
         let kind = (ca_file.map(Path::to_path_buf), http2);
         if let Some((_, config)) = self.known.get(&kind).filter(|(of, _)| *of == pem) {
@@ -461,7 +467,7 @@ impl UpstreamTrust {
 }
 
 /// The authorities of a file and its content, or those that this machine trusts.
-fn read_roots(key: &str, file: Option<&Path>) -> Result<(Roots, Vec<u8>), ConfigErrors> {
+pub(super) fn read_roots(key: &str, file: Option<&Path>) -> Result<(Roots, Vec<u8>), ConfigErrors> {
     let mut roots = Roots::new();
     let Some(file) = file else {
         roots.add_platform().map_err(|error| ConfigErrors::of(key, error))?;

@@ -3,6 +3,7 @@
 mod admission_reader;
 mod callers;
 mod client_authorities;
+mod cloudflared_settings;
 mod connector_settings;
 mod edge_settings;
 mod exchanges;
@@ -13,6 +14,7 @@ mod tool_settings;
 
 pub(super) use admission_reader::AdmissionReader;
 pub(super) use callers::CallerReader;
+pub(super) use cloudflared_settings::{CloudflaredParts, cloudflared_settings, cloudflared_tables};
 pub use connector_settings::credentials;
 pub(super) use connector_settings::{
     UpstreamTrust, admin_token, child_of, connector_settings, connector_tables, edge_addresses, edge_roots,

@@ -15,6 +15,7 @@ pub(super) fn route_identity(route: &RouteConfig) -> RouteIdentity {
         }),
         public: route.public_url.as_ref().map(HttpUrl::as_str).and_then(PublicUrl::of),
         rewrites_oauth_metadata: route.rewrite_oauth_metadata,
+        keeps_host: false,
     }
 }
 
@@ -110,6 +111,7 @@ mod tests {
             upstream_origin: UpstreamOrigin::Keep,
             public: PublicUrl::of("https://a.test:8443"),
             rewrites_oauth_metadata: true,
+            keeps_host: false,
         };
         assert_eq!(identity, expected);
     }

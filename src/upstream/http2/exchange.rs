@@ -9,10 +9,10 @@ use h2::client::SendRequest;
 
 use crate::base::{CallFailure, Time};
 use crate::engine::{ByteStream, Core, Lease, StreamError};
-use crate::http2::{ConnectionQueue, SendPiece, StreamQueue};
+use crate::http2::{ConnectionQueue, MessageSendError, SendPiece, StreamQueue};
 use crate::upstream::http2::connection::{OpenCall, demands_http1};
 use crate::upstream::http2::incoming::Incoming;
-use crate::upstream::http2::outgoing::{Outgoing, SendError};
+use crate::upstream::http2::outgoing::Outgoing;
 
 /// How much of one request may wait in `h2` before its source has to wait, in bytes.
 const QUEUED_MAX: usize = 64 * 1024;
@@ -196,8 +196,8 @@ impl ByteStream for Http2Exchange {
                 self.waiting.take().into_iter().for_each(Waker::wake);
                 Ok(())
             }
-            Err(SendError::Stream(error)) => Err(error),
-            Err(SendError::H2(error)) => Err(self.failed(error)),
+            Err(MessageSendError::Stream(error)) => Err(error),
+            Err(MessageSendError::H2(error)) => Err(self.failed(error)),
         }
     }
 

@@ -1,26 +1,18 @@
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, SendStream};
-use memchr::memmem;
 
 use crate::engine::{Lease, StreamError};
-use crate::http2::{Content, SendPiece, StreamQueue};
-use crate::wire::http1::{BodyDecoder, Decoded, Framing, HEAD_LEN_MAX, Method};
-use crate::wire::http2::{request_of, trailers_of};
-
-/// The end of an HTTP/1.1 head.
-const HEAD_END: &[u8] = b"\r\n\r\n";
-/// Pieces up to this length are copied if others are waiting. Otherwise each would hold a much larger buffer.
-const COPY_LEN_MAX: usize = 2048;
+use crate::http2::{HeadText, MessageSendError, SendPiece, StreamQueue, send_body};
+use crate::wire::http1::{BodyDecoder, Framing, Method};
+use crate::wire::http2::request_of;
 
 /// The request of an exchange: read as HTTP/1.1, as this process wrote it, and sent as HTTP/2.
 pub(super) struct Outgoing {
     stage: Stage,
-    /// The received part of an incomplete head.
-    head: Vec<u8>,
+    head: HeadText,
     decoder: BodyDecoder,
 }
 
@@ -40,21 +32,9 @@ pub(super) struct Begun {
     pub(super) response: ResponseFuture,
 }
 
-/// Why a request cannot be sent.
-pub(super) enum SendError {
-    Stream(StreamError),
-    H2(h2::Error),
-}
-
-impl From<h2::Error> for SendError {
-    fn from(error: h2::Error) -> SendError {
-        SendError::H2(error)
-    }
-}
-
 impl Outgoing {
     pub(super) fn new(send: SendRequest<SendPiece>) -> Outgoing {
-        Outgoing { stage: Stage::Head(send), head: Vec::new(), decoder: BodyDecoder::default() }
+        Outgoing { stage: Stage::Head(send), head: HeadText::default(), decoder: BodyDecoder::default() }
     }
 
     /// Takes the next bytes of the request. Returns what has begun, once the head is complete.
@@ -63,51 +43,25 @@ impl Outgoing {
         mut lease: Lease,
         is_tls: bool,
         queue: &Rc<StreamQueue>,
-    ) -> Result<Option<Begun>, SendError> {
+    ) -> Result<Option<Begun>, MessageSendError> {
         let mut begun = None;
         if matches!(self.stage, Stage::Head(_)) {
-            let Some(head_len) = self.take_head(&lease)? else { return Ok(None) };
-            let begins =
-                if self.head.is_empty() { self.begin(&lease[..head_len], is_tls) } else { self.begin_kept(is_tls) };
+            let mut head = std::mem::take(&mut self.head);
+            let taken = head.take(&mut lease, |head| self.begin(head, is_tls));
+            self.head = head;
+            let Some(begins) = taken? else { return Ok(None) };
             begun = Some(begins?);
-            lease.advance(head_len);
         }
         self.send_body(lease, queue)?;
         Ok(begun)
     }
 
-    /// How many of the bytes belong to the head, if it is complete now. Parts of an incomplete head are kept.
-    fn take_head(&mut self, bytes: &[u8]) -> Result<Option<usize>, SendError> {
-        let kept_len = self.head.len();
-        if kept_len == 0
-            && let Some(at) = memmem::find(bytes, HEAD_END)
-        {
-            return Ok(Some(at + HEAD_END.len()));
-        }
-        self.head.extend_from_slice(bytes);
-        let end = memmem::find(&self.head, HEAD_END).map(|at| at + HEAD_END.len());
-        match end {
-            Some(end) => {
-                self.head.truncate(end);
-                Ok(Some(end - kept_len))
-            }
-            // This process wrote the head, from one within the limit and with a few more fields.
-            None if self.head.len() > 2 * HEAD_LEN_MAX => Err(SendError::Stream(StreamError::Closed)),
-            None => Ok(None),
-        }
-    }
-
-    fn begin_kept(&mut self, is_tls: bool) -> Result<Begun, SendError> {
-        let head = std::mem::take(&mut self.head);
-        self.begin(&head, is_tls)
-    }
-
-    fn begin(&mut self, head: &[u8], is_tls: bool) -> Result<Begun, SendError> {
+    fn begin(&mut self, head: &[u8], is_tls: bool) -> Result<Begun, MessageSendError> {
         let Stage::Head(mut send) = std::mem::replace(&mut self.stage, Stage::Failed) else {
-            return Err(SendError::Stream(StreamError::Closed));
+            return Err(MessageSendError::Stream(StreamError::Closed));
         };
-        let (request, framing) =
-            request_of(head, is_tls).map_err(|why| SendError::Stream(StreamError::Protocol(why.to_string().into())))?;
+        let (request, framing) = request_of(head, is_tls)
+            .map_err(|why| MessageSendError::Stream(StreamError::Protocol(why.to_string().into())))?;
         let method = Method::of(request.method().as_str().as_bytes());
         let is_end = matches!(framing, Framing::None | Framing::Length(0));
         let (response, stream) = send.send_request(request, is_end)?;
@@ -116,37 +70,11 @@ impl Outgoing {
         Ok(Begun { method, response })
     }
 
-    fn send_body(&mut self, mut lease: Lease, queue: &Rc<StreamQueue>) -> Result<(), SendError> {
+    fn send_body(&mut self, lease: Lease, queue: &Rc<StreamQueue>) -> Result<(), MessageSendError> {
         let Stage::Body(stream) = &mut self.stage else { return Ok(()) };
-        let mut piece: Option<Lease> = None;
-        loop {
-            let decoded = self.decoder.next(&mut lease);
-            match decoded.map_err(|error| SendError::Stream(StreamError::Protocol(error.to_string().into())))? {
-                Decoded::Data(data) => {
-                    if let Some(before) = piece.replace(data) {
-                        stream.send_data(SendPiece::new(content(before, queue), queue), false)?;
-                    }
-                }
-                Decoded::More => {
-                    if let Some(piece) = piece {
-                        stream.send_data(SendPiece::new(content(piece, queue), queue), false)?;
-                    }
-                    return Ok(());
-                }
-                Decoded::End => break,
-            }
-        }
-        let trailers = trailers_of(self.decoder.trailers());
-        let last = piece.map(|piece| content(piece, queue));
-        if trailers.is_empty() {
-            stream.send_data(SendPiece::new(last.unwrap_or(Content::End), queue), true)?;
-        } else {
-            if let Some(last) = last {
-                stream.send_data(SendPiece::new(last, queue), false)?;
-            }
-            stream.send_trailers(trailers)?;
-        }
-        if let Stage::Body(stream) = std::mem::replace(&mut self.stage, Stage::Failed) {
+        if send_body(stream, &mut self.decoder, lease, queue)?
+            && let Stage::Body(stream) = std::mem::replace(&mut self.stage, Stage::Failed)
+        {
             self.stage = Stage::Sent(stream);
         }
         Ok(())
@@ -175,14 +103,5 @@ impl Outgoing {
             stream.send_reset(reason);
         }
         self.stage = Stage::Failed;
-    }
-}
-
-/// Prepares a piece for the queue. A small piece behind others is copied.
-fn content(piece: Lease, queue: &StreamQueue) -> Content {
-    if piece.len() <= COPY_LEN_MAX && queue.has_queued() {
-        Content::Bytes(Bytes::copy_from_slice(&piece))
-    } else {
-        Content::Lease(piece)
     }
 }

@@ -6,12 +6,12 @@ use memchr::memchr;
 const OF_CONNECTIONS: [&str; 2] = ["keep-alive", "proxy-connection"];
 
 /// The lines of a head in HTTP/1.1, without their ends.
-pub(super) fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(in crate::wire) fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split_inclusive(|&byte| byte == b'\n').map(<[u8]>::trim_ascii_end)
 }
 
 /// Name and value of the field in a line.
-pub(super) fn split_field(line: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(in crate::wire) fn split_field(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let colon = memchr(b':', line)?;
     Some((&line[..colon], line[colon + 1..].trim_ascii()))
 }

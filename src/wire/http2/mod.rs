@@ -17,6 +17,7 @@ mod small_frames;
 mod trailers;
 
 pub use empty_data::EmptyData;
+pub(in crate::wire) use fields::{lines, split_field};
 pub use header_blocks::HeaderBlocks;
 pub use request_head::{RequestError, request_of, write_request_head};
 pub use response_head::{response_of, split_answer, write_response_head};

@@ -21,8 +21,8 @@ pub enum RequestError {
 ///
 /// `:authority` becomes `Host`; if the request has both, the target is written as a URL, so that the two are compared.
 /// A body of unknown length or with announced trailers becomes a chunked one, because only those can have trailers.
-/// Cookies are joined to one field (RFC 9113, section 8.2.3).
-pub fn write_request_head(parts: &Parts, has_body: bool, out: &mut Vec<u8>) {
+/// Cookies are joined to one field (RFC 9113, section 8.2.3). Returns whether the body is chunked.
+pub fn write_request_head(parts: &Parts, has_body: bool, out: &mut Vec<u8>) -> bool {
     let authority = parts.uri.authority().map(|authority| authority.as_str());
     let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
     let has_host = parts.headers.contains_key(HOST);
@@ -57,6 +57,7 @@ pub fn write_request_head(parts: &Parts, has_body: bool, out: &mut Vec<u8>) {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }
     out.extend_from_slice(b"\r\n");
+    is_chunked
 }
 
 /// Converts the head of a request from HTTP/1.1 (`text`, as written by this crate); returns it with the framing of its

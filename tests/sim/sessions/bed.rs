@@ -439,7 +439,7 @@ fn connector_tables(hosts: &[&str], server: SocketAddr) -> ConnectorTables {
     };
     let entry = |host: &&str| RouteEntry { host: (*host).to_owned(), place: "here".to_owned(), target: target.clone() };
     let routes = RouteTable::new(hosts.iter().map(entry)).unwrap_or_else(|_| panic!("good routes"));
-    ConnectorTables { routes, sealing: None }
+    ConnectorTables { routes, sealing: None, ingress: None }
 }
 
 /// A server with sessions. It answers a request of a session that it does not have with 404, as the specification says.

@@ -447,5 +447,5 @@ fn connector_tables() -> ConnectorTables {
         tools: Arc::default(),
     };
     let route = RouteEntry { host: HOST.to_owned(), place: "here".to_owned(), target };
-    ConnectorTables { routes: RouteTable::new([route]).unwrap(), sealing: None }
+    ConnectorTables { routes: RouteTable::new([route]).unwrap(), sealing: None, ingress: None }
 }

@@ -197,10 +197,10 @@ impl OwnPattern {
     ) -> Result<(), OutOfTime> {
         let mut at = 0;
         while at < text.len() {
-            let part_end = text.ceil_char_boundary(at + CHECK_LEN);
+            let part_end = boundary_from(text, at + CHECK_LEN);
             timer.spend(part_end - at)?;
             // A match that begins in this part ends before this, and what it depends on behind it, too.
-            let seen = &text[..text.ceil_char_boundary(part_end + MATCH_LEN_MAX + 1)];
+            let seen = &text[..boundary_from(text, part_end + MATCH_LEN_MAX + 1)];
             while let Some(part) = self.regex.find_at(seen, at).filter(|part| part.start() < part_end) {
                 found(part.range());
                 at = part.end();
@@ -240,6 +240,11 @@ impl<'a> Cuts<'a> {
         out.push_str(&text[at..]);
         Some(out)
     }
+}
+
+/// The first boundary between characters at `at` or behind it.
+fn boundary_from(text: &str, at: usize) -> usize {
+    (at..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len())
 }
 
 fn instructs(text: &str) -> bool {

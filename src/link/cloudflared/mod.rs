@@ -1,0 +1,15 @@
+//! Connections in the protocol of cloudflared over HTTP/2, as carriers of calls.
+//!
+//! A call is HTTP/1.1 to the code above. Its head and body become those of a stream of HTTP/2, as they are sent.
+
+mod connection;
+mod control;
+mod counts;
+mod ended;
+mod heard;
+mod stream;
+
+pub use connection::{CloudflaredLink, CloudflaredPush, CloudflaredTerms, RegisteredConnection};
+pub use counts::CloudflaredCounts;
+pub use ended::{CloudflaredEnded, RegisterError};
+pub use stream::CloudflaredStream;

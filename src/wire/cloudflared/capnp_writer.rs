@@ -1,0 +1,124 @@
+//! Writes Cap'n Proto messages of one segment.
+
+const WORD: usize = 8;
+/// The header of a message of one segment.
+const HEADER_LEN: usize = 8;
+
+/// A message that is being written. Objects are placed in the order in which they are written.
+pub(super) struct MessageWriter {
+    bytes: Vec<u8>,
+}
+
+/// The place of a struct in the message.
+#[derive(Clone, Copy)]
+pub(super) struct StructAt {
+    /// The first byte of its data.
+    data: usize,
+    /// The first byte of its pointers.
+    pointers: usize,
+}
+
+impl MessageWriter {
+    /// A message whose root is a struct with this many words of data and pointers.
+    pub(super) fn new(data: u16, pointers: u16) -> (MessageWriter, StructAt) {
+        let mut writer = MessageWriter { bytes: vec![0; HEADER_LEN + WORD] };
+        let root = writer.place(HEADER_LEN, data, pointers);
+        (writer, root)
+    }
+
+    pub(super) fn u8(&mut self, at: StructAt, byte: usize, value: u8) {
+        self.bytes[at.data + byte] = value;
+    }
+
+    pub(super) fn u16(&mut self, at: StructAt, byte: usize, value: u16) {
+        self.put(at.data + byte, &value.to_le_bytes());
+    }
+
+    pub(super) fn u32(&mut self, at: StructAt, byte: usize, value: u32) {
+        self.put(at.data + byte, &value.to_le_bytes());
+    }
+
+    pub(super) fn u64(&mut self, at: StructAt, byte: usize, value: u64) {
+        self.put(at.data + byte, &value.to_le_bytes());
+    }
+
+    /// A struct at the end of the message, for this pointer.
+    pub(super) fn structure(&mut self, of: StructAt, index: usize, data: u16, pointers: u16) -> StructAt {
+        self.place(of.pointers + index * WORD, data, pointers)
+    }
+
+    /// Bytes for this pointer; no bytes leave it empty.
+    pub(super) fn data(&mut self, of: StructAt, index: usize, bytes: &[u8]) {
+        self.put_bytes(of.pointers + index * WORD, bytes, 0);
+    }
+
+    /// A text for this pointer; an empty one leaves it empty.
+    pub(super) fn text(&mut self, of: StructAt, index: usize, text: &str) {
+        self.put_bytes(of.pointers + index * WORD, text.as_bytes(), 1);
+    }
+
+    /// A list of texts for this pointer.
+    pub(super) fn texts(&mut self, of: StructAt, index: usize, texts: &[&str]) {
+        let at = self.bytes.len();
+        self.point(of.pointers + index * WORD, at, 1, 6 | (texts.len() as u32) << 3);
+        self.bytes.resize(at + texts.len() * WORD, 0);
+        for (nth, text) in texts.iter().enumerate() {
+            self.put_bytes(at + nth * WORD, text.as_bytes(), 1);
+        }
+    }
+
+    /// A list of `count` structs for this pointer. Returns the first of them.
+    pub(super) fn structures(&mut self, of: StructAt, index: usize, count: u32, data: u16, pointers: u16) -> StructAt {
+        let (at, words) = (self.bytes.len(), count * (u32::from(data) + u32::from(pointers)));
+        self.point(of.pointers + index * WORD, at, 1, 7 | words << 3);
+        let tag = u64::from(count << 2) | u64::from(data) << 32 | u64::from(pointers) << 48;
+        self.bytes.extend_from_slice(&tag.to_le_bytes());
+        let first = self.bytes.len();
+        self.bytes.resize(first + words as usize * WORD, 0);
+        StructAt { data: first, pointers: first + usize::from(data) * WORD }
+    }
+
+    /// The capability with this index in the table, for this pointer.
+    #[cfg(test)]
+    pub(super) fn capability(&mut self, of: StructAt, index: usize, capability: u32) {
+        self.put(of.pointers + index * WORD, &(3 | u64::from(capability) << 32).to_le_bytes());
+    }
+
+    /// The message with its header.
+    pub(super) fn finish(mut self) -> Vec<u8> {
+        let words = (self.bytes.len() - HEADER_LEN) / WORD;
+        self.put(4, &(words as u32).to_le_bytes());
+        self.bytes
+    }
+
+    fn put(&mut self, at: usize, bytes: &[u8]) {
+        self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// Places a struct at the end, and makes the pointer at this place lead there.
+    fn place(&mut self, pointer: usize, data: u16, pointers: u16) -> StructAt {
+        let at = self.bytes.len();
+        // A struct of no words is a pointer to the word before it, because one to itself would be a missing one.
+        let to = if data + pointers == 0 { pointer } else { at };
+        self.point(pointer, to, 0, u32::from(data) | u32::from(pointers) << 16);
+        let pointers_at = at + usize::from(data) * WORD;
+        self.bytes.resize(pointers_at + usize::from(pointers) * WORD, 0);
+        StructAt { data: at, pointers: pointers_at }
+    }
+
+    fn point(&mut self, pointer: usize, to: usize, kind: u32, size: u32) {
+        let offset = (to as i64 - pointer as i64) / WORD as i64 - 1;
+        let low = (offset as u32) << 2 | kind;
+        self.put(pointer, &(u64::from(low) | u64::from(size) << 32).to_le_bytes());
+    }
+
+    fn put_bytes(&mut self, pointer: usize, bytes: &[u8], zeros: usize) {
+        if bytes.is_empty() {
+            return;
+        }
+        let (at, len) = (self.bytes.len(), bytes.len() + zeros);
+        self.point(pointer, at, 1, 2 | (len as u32) << 3);
+        self.bytes.extend_from_slice(bytes);
+        self.bytes.resize(at + len.next_multiple_of(WORD), 0);
+    }
+}

@@ -1,0 +1,7 @@
+//! A connector in place of cloudflared, against an edge that shares no code with it.
+
+mod calls;
+mod edge;
+mod origin;
+mod registration;
+mod site;
