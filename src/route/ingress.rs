@@ -19,7 +19,7 @@ pub struct IngressMatch {
 /// The hosts of a rule.
 #[derive(Clone, Debug)]
 enum IngressHost {
-    Exact(Hostname),
+    Exact(Box<Hostname>),
     /// Hosts that end with this text, which begins with a dot.
     Below(Box<str>),
 }
@@ -63,7 +63,7 @@ impl IngressMatch {
                 let parent: Hostname = parent.parse().map_err(|_| bad_host())?;
                 Some(IngressHost::Below(format!(".{parent}").into()))
             }
-            None => Some(IngressHost::Exact(host.parse().map_err(|_| bad_host())?)),
+            None => Some(IngressHost::Exact(Box::new(host.parse().map_err(|_| bad_host())?))),
         };
         let compile = |path: &str| RegexBuilder::new(path).size_limit(EXPRESSION_SIZE_MAX).build();
         let compiled = Some(path).filter(|path| !path.is_empty()).map(compile).transpose();
@@ -78,7 +78,7 @@ impl IngressMatch {
     fn matches(&self, host: &Hostname, path: &str) -> bool {
         let is_host = match &self.host {
             None => true,
-            Some(IngressHost::Exact(own)) => own == host,
+            Some(IngressHost::Exact(own)) => **own == *host,
             Some(IngressHost::Below(end)) => host.as_str().ends_with(&**end),
         };
         is_host && self.path.as_ref().is_none_or(|expression| expression.is_match(path))

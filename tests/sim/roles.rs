@@ -121,5 +121,5 @@ pub(crate) fn connector_tables_of(
     change(&mut target);
     let entry = |host: &&str| RouteEntry { host: (*host).to_owned(), place: "here".to_owned(), target: target.clone() };
     let routes = RouteTable::new(hosts.iter().map(entry)).unwrap_or_else(|_| panic!("good routes"));
-    ConnectorTables { routes, sealing: None }
+    ConnectorTables { routes, ingress: None, sealing: None }
 }

@@ -60,7 +60,7 @@ pub(super) fn sealed_tables_for(traffic: Traffic, alpn: &[u8]) -> (ConnectorTabl
     let mut roots = Roots::new();
     roots.add_der(authority.cert_der().clone()).unwrap();
     let settings = ClientSettings { roots, alpn: vec![alpn.to_vec()], ..ClientSettings::default() };
-    (ConnectorTables { routes, sealing: Some(sealing) }, client_config(settings).unwrap())
+    (ConnectorTables { routes, ingress: None, sealing: Some(sealing) }, client_config(settings).unwrap())
 }
 
 async fn open(edge: &EdgeSide, traffic: Traffic, peer: &str) -> LinkStream {

@@ -16,7 +16,7 @@ pub(super) const REGISTER: &str = concat!(
 
 /// The first message of a connector: it asks for the capability of the edge.
 pub(super) const BOOTSTRAP: &str =
-    concat!("000000000500000000000000010001000800000000000000000000000100010000000000000000000000000000000000",);
+    "000000000500000000000000010001000800000000000000000000000100010000000000000000000000000000000000";
 
 /// The answer of the edge with its capability.
 pub(super) const BOOTSTRAPPED: &str = concat!(
@@ -25,8 +25,7 @@ pub(super) const BOOTSTRAPPED: &str = concat!(
 );
 
 /// The connector needs the answer to its first question no more.
-pub(super) const FINISH: &str =
-    concat!("00000000040000000000000001000100040000000000000000000000010000000000000001000000",);
+pub(super) const FINISH: &str = "00000000040000000000000001000100040000000000000000000000010000000000000001000000";
 
 /// The answer of the edge to a registration.
 pub(super) const REGISTERED: &str = concat!(
