@@ -38,9 +38,8 @@ impl BreakerTerms {
     }
 }
 
-#[cfg(feature = "internals")]
 impl Default for BreakerTerms {
-    /// The defaults of the settings, for tests.
+    /// The defaults of the settings.
     fn default() -> BreakerTerms {
         BreakerTerms {
             mode: GuardMode::Observe,

@@ -43,9 +43,8 @@ impl ConcurrencyTerms {
     }
 }
 
-#[cfg(feature = "internals")]
 impl Default for ConcurrencyTerms {
-    /// The defaults of the settings, for tests.
+    /// The defaults of the settings.
     fn default() -> ConcurrencyTerms {
         ConcurrencyTerms {
             mode: GuardMode::Off,

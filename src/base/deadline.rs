@@ -48,9 +48,8 @@ impl DeadlineTerms {
     }
 }
 
-#[cfg(feature = "internals")]
 impl Default for DeadlineTerms {
-    /// The defaults of the settings, for tests.
+    /// The defaults of the settings.
     fn default() -> DeadlineTerms {
         DeadlineTerms {
             mode: GuardMode::Observe,

@@ -11,12 +11,26 @@ use crate::wire::mux::{self, Cause, HEADER_LEN, Phases, StreamId, Withdrawal};
 pub struct LinkStream {
     link: Link,
     id: StreamId,
-    place: usize,
+    place: u32,
+    _tags: TagSpace,
+}
+
+/// A byte with one valid value. The others are left for the tags of the enums that contain a stream, so that the tasks
+/// which hold these do not grow.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+enum TagSpace {
+    Stream = 0,
 }
 
 impl LinkStream {
     pub(super) fn new(link: Link, id: StreamId, place: usize) -> LinkStream {
-        LinkStream { link, id, place }
+        let place = u32::try_from(place).expect("the ids of the streams of a link are 32 bits long");
+        LinkStream { link, id, place, _tags: TagSpace::Stream }
+    }
+
+    fn place(&self) -> usize {
+        self.place as usize
     }
 
     /// The link that carries the stream.
@@ -46,12 +60,12 @@ impl LinkStream {
     /// The connector's last report of the call's times. It was sent before the bytes that were received since.
     #[must_use]
     pub fn phases(&self) -> Option<Phases> {
-        self.link.streams().borrow_mut().at(self.place).phases
+        self.link.streams().borrow_mut().at(self.place()).phases
     }
 
     /// Drops the report, because the stream now carries another call.
     pub fn forget_phases(&self) {
-        self.link.streams().borrow_mut().at(self.place).phases = None;
+        self.link.streams().borrow_mut().at(self.place()).phases = None;
     }
 
     /// At the connector: reports the call's times, after the bytes that are already queued.
@@ -68,13 +82,13 @@ impl LinkStream {
     /// When the first unread byte arrived; without unread bytes, when the last ones arrived.
     #[must_use]
     pub fn received_at(&self) -> Time {
-        self.link.streams().borrow_mut().at(self.place).received_at()
+        self.link.streams().borrow_mut().at(self.place()).received_at()
     }
 
     /// Resets the stream with a cause, which is sent to the peer.
     pub fn reset(&self, cause: Cause) {
         self.link.mux().borrow_mut().reset(self.id, cause);
-        self.link.streams().borrow_mut().at(self.place).reset(cause);
+        self.link.streams().borrow_mut().at(self.place()).reset(cause);
         self.link.wake_transmitter();
     }
 
@@ -86,7 +100,7 @@ impl LinkStream {
     /// Whether the stream was withdrawn.
     #[must_use]
     pub fn is_withdrawn(&self) -> bool {
-        self.link.streams().borrow_mut().at(self.place).is_withdrawn()
+        self.link.streams().borrow_mut().at(self.place()).is_withdrawn()
     }
 
     /// Waits until the other side has reset the stream or the link has ended, even after the other side's last byte.
@@ -98,13 +112,13 @@ impl LinkStream {
     /// Ready when the other side has reset the stream, or it ended with its link; even after the other side's last
     /// byte.
     pub fn poll_broken(&self, cx: &mut Context<'_>) -> Poll<Cause> {
-        self.link.streams().borrow_mut().at(self.place).poll_broken(cx)
+        self.link.streams().borrow_mut().at(self.place()).poll_broken(cx)
     }
 
     /// Why the stream was reset, by either side or with its link, if it was.
     #[must_use]
     pub fn reset_cause(&self) -> Option<Cause> {
-        self.link.streams().borrow_mut().at(self.place).reset_cause()
+        self.link.streams().borrow_mut().at(self.place()).reset_cause()
     }
 
     /// The error of a reset stream whose exchange cannot succeed: it was reset before its last byte arrived, or because
@@ -134,13 +148,13 @@ impl LinkStream {
     }
 
     fn is_finished(&self) -> bool {
-        self.link.streams().borrow_mut().at(self.place).is_finished()
+        self.link.streams().borrow_mut().at(self.place()).is_finished()
     }
 }
 
 impl ByteStream for LinkStream {
     fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
-        let received = self.link.streams().borrow_mut().at(self.place).poll_recv(cx);
+        let received = self.link.streams().borrow_mut().at(self.place()).poll_recv(cx);
         if let Poll::Ready(Ok(Some(lease))) = &received {
             self.link.mux().borrow_mut().consumed(self.id, lease.len());
             self.link.wake_transmitter();
@@ -149,7 +163,7 @@ impl ByteStream for LinkStream {
     }
 
     fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.link.streams().borrow_mut().at(self.place).poll_ended(cx)
+        self.link.streams().borrow_mut().at(self.place()).poll_ended(cx)
     }
 
     fn send(&self, lease: Lease) -> Result<(), StreamError> {
@@ -166,7 +180,7 @@ impl ByteStream for LinkStream {
 
     fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
         let mut streams = self.link.streams().borrow_mut();
-        let state = streams.at(self.place);
+        let state = streams.at(self.place());
         if let Some(error) = state.error() {
             return Poll::Ready(Err(error));
         }
@@ -179,7 +193,7 @@ impl ByteStream for LinkStream {
 
     fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
         let mut streams = self.link.streams().borrow_mut();
-        let state = streams.at(self.place);
+        let state = streams.at(self.place());
         if let Some(error) = state.error() {
             return Poll::Ready(Err(error));
         }
@@ -193,7 +207,7 @@ impl ByteStream for LinkStream {
 
     fn poll_send_failed(&self, cx: &mut Context<'_>) -> Poll<StreamError> {
         let mut streams = self.link.streams().borrow_mut();
-        let state = streams.at(self.place);
+        let state = streams.at(self.place());
         if let Some(error) = state.error() {
             return Poll::Ready(error);
         }
@@ -222,7 +236,7 @@ impl ByteStream for LinkStream {
 
 impl LinkStream {
     fn error(&self) -> StreamError {
-        self.link.streams().borrow_mut().at(self.place).error().unwrap_or(StreamError::Closed)
+        self.link.streams().borrow_mut().at(self.place()).error().unwrap_or(StreamError::Closed)
     }
 }
 
@@ -230,7 +244,7 @@ impl Drop for LinkStream {
     fn drop(&mut self) {
         // This also returns the credit of bytes that were received and not read.
         self.link.mux().borrow_mut().release_stream(self.id, Cause::NotNeeded);
-        self.link.streams().borrow_mut().remove(self.place);
+        self.link.streams().borrow_mut().remove(self.place());
         self.link.wake_transmitter();
         self.link.stream_dropped();
     }
