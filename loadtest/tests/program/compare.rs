@@ -248,7 +248,7 @@ fn a_peer_that_dies_under_load_says_so_and_the_others_go_on() {
     // Only under load does it use so much.
     let is_loaded = |process: &Process| {
         let ticks = process.stat().map_or(0, |stat| stat.utime + stat.stime);
-        is_edge(process) && ticks > 5
+        is_edge(process) && ticks > 15
     };
     let edge = running.child(is_loaded);
     kill_process(pid(edge.pid.unsigned_abs()), Signal::KILL).expect("it runs");
