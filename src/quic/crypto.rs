@@ -21,7 +21,7 @@ pub(super) fn quic_server(config: &Arc<ServerConfig>) -> Result<Arc<dyn crypto::
 ///
 /// # Errors
 ///
-/// As for [`quic_server`].
+/// If the configuration has no cipher suite for the first packets, which QUIC prescribes.
 pub fn quic_client(config: &Arc<ClientConfig>) -> Result<Arc<dyn crypto::ClientConfig>, TlsError> {
     let made = QuicClientConfig::try_from(Arc::clone(config)).map_err(|error| TlsError::Config(error.to_string()))?;
     Ok(Arc::new(made))
