@@ -2,6 +2,7 @@
 line of JSON for each. The first request with spans is answered with 503, as by a collector that is busy."""
 
 import json
+import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from google.protobuf.json_format import MessageToDict
@@ -83,7 +84,9 @@ class Collector(BaseHTTPRequestHandler):
             "spans": spans,
             "metrics": metrics,
         }
-        print(json.dumps(line), flush=True)
+        # Threads share the output, and a line is longer than what a pipe takes at once.
+        with printing:
+            print(json.dumps(line), flush=True)
         answer = response().SerializeToString() if status == 200 else b""
         self.send_response(status)
         if status == 503:
@@ -97,6 +100,7 @@ class Collector(BaseHTTPRequestHandler):
         pass
 
 
+printing = threading.Lock()
 server = ThreadingHTTPServer(("127.0.0.1", 0), Collector)
 print(json.dumps({"port": server.server_port}), flush=True)
 server.serve_forever()
