@@ -283,7 +283,7 @@ impl Agent {
     }
 }
 
-/// Lets the calls go on whose lines were sent to the audit log. What writes them is no core.
+/// Reports the queued lines of the audit log as written, so that their calls continue. No core writes the log.
 fn write_all(audited: Option<&AuditEntries>) {
     while let Some(AuditEntry::Line { written, .. }) = audited.and_then(AuditEntries::try_next) {
         if let Some(written) = written {
@@ -292,7 +292,7 @@ fn write_all(audited: Option<&AuditEntries>) {
     }
 }
 
-/// Nobody has approved anything, which is only reported.
+/// Pins in the mode `warn`: no tool is approved, and all tools can be called.
 fn pins() -> Option<ToolPins> {
     ToolPins::new(PinMode::Warn, &Arc::new(ToolInventory::new(&InventoryMemory::new(1 << 20))))
 }

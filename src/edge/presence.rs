@@ -145,8 +145,7 @@ impl Presence {
         max: Option<u32>,
     ) -> Option<Booking> {
         let mut known = self.lock();
-        let count = known.tunnels.get(tunnel).map_or(0, ConnectorsOfTunnel::count);
-        if max.is_some_and(|max| count >= u64::from(max)) {
+        if known.is_full(tunnel, max) {
             return None;
         }
         let booked = &mut known.links(tunnel, connector, self.cores).booked;
@@ -166,8 +165,7 @@ impl Presence {
         max: Option<u32>,
     ) -> Option<Booking> {
         let mut known = self.lock();
-        let count = known.tunnels.get(tunnel).map_or(0, ConnectorsOfTunnel::count);
-        if max.is_some_and(|max| count >= u64::from(max)) {
+        if known.is_full(tunnel, max) {
             return None;
         }
         if let Some(booked) = known.links(tunnel, connector, self.cores).booked.get_mut(usize::from(core.0)) {
@@ -324,6 +322,12 @@ impl Presence {
 }
 
 impl PresenceState {
+    /// Whether a tunnel has `max` links.
+    fn is_full(&self, tunnel: &TunnelId, max: Option<u32>) -> bool {
+        let count = self.tunnels.get(tunnel).map_or(0, ConnectorsOfTunnel::count);
+        max.is_some_and(|max| count >= u64::from(max))
+    }
+
     fn links(&mut self, tunnel: &TunnelId, connector: u64, cores: usize) -> &mut ConnectorLinks {
         let of_tunnel = self.tunnels.entry(tunnel.clone()).or_default();
         of_tunnel.by_connector.entry(connector).or_insert_with(|| ConnectorLinks::new(cores))

@@ -135,25 +135,6 @@ pub(super) fn record(
         };
         core.figures.slow_calls.borrow_mut().judge(now, phases.took(), usual)
     };
-    let kept = kept.map(|kept| {
-        let deadline = guard.map(|guard| &guard.deadline).filter(|_| usage.is_some());
-        let in_force = deadline.and_then(CallDeadline::enforced).map(|deadline| (deadline, false));
-        let (deadline, missed) = judged.or(in_force).unzip();
-        let kept = CallRecord {
-            label: Some(label),
-            trace: kept.trace.or(trace),
-            connector: usage.and_then(|usage| NonZeroU64::new(usage.connector())),
-            stage: CallStage::of(outcome),
-            outcome: Some(outcome),
-            deadline,
-            missed: missed.unwrap_or_default(),
-            slow: verdict != SlowVerdict::Quick,
-            policy,
-            ..kept.with_own(own).with_phases(phases)
-        };
-        core.figures.calls.borrow_mut().record(&kept);
-        kept
-    });
     if let SlowVerdict::Log { left_out } = verdict {
         let mut split = Vec::new();
         server_timing(phases, &mut split);
@@ -172,9 +153,27 @@ pub(super) fn record(
             "slow call"
         );
     }
-    if let Some(((traces, sampled), kept)) = sampled.zip(kept) {
-        let points = stamps.points(stream.map(CarrierStream::received_at), now);
-        export_call(traces, request, sampled, kept, points, route.name.as_str());
+    if let Some(kept) = kept {
+        let deadline = guard.map(|guard| &guard.deadline).filter(|_| usage.is_some());
+        let in_force = deadline.and_then(CallDeadline::enforced).map(|deadline| (deadline, false));
+        let (deadline, missed) = judged.or(in_force).unzip();
+        let kept = CallRecord {
+            label: Some(label),
+            trace: kept.trace.or(trace),
+            connector: usage.and_then(|usage| NonZeroU64::new(usage.connector())),
+            stage: CallStage::of(outcome),
+            outcome: Some(outcome),
+            deadline,
+            missed: missed.unwrap_or_default(),
+            slow: verdict != SlowVerdict::Quick,
+            policy,
+            ..kept.with_own(own).with_phases(phases)
+        };
+        core.figures.calls.borrow_mut().record(&kept);
+        if let Some((traces, sampled)) = sampled {
+            let points = stamps.points(stream.map(CarrierStream::received_at), now);
+            export_call(traces, request, sampled, kept, points, route.name.as_str());
+        }
     }
 }
 

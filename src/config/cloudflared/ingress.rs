@@ -157,7 +157,8 @@ fn read_origin(place: &str, value: Option<&Value>, defaults: OriginOptions) -> R
             key if IGNORED.contains(&key) => {}
             key => {
                 let missing = MISSING.iter().find(|(name, _)| *name == key);
-                let (_, remedy) = missing.ok_or_else(|| fault(&at, "there is no such option"))?;
+                let (_, remedy) =
+                    missing.ok_or_else(|| fault(&at, "there is no such option: remove it, or correct its name"))?;
                 let is_off = matches!(value, Value::Bool(false)) || value.as_str().is_some_and(str::is_empty);
                 if !is_off {
                     return Err(fault(&at, format!("it is not supported: {remedy}")));

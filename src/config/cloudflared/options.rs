@@ -219,7 +219,7 @@ fn credentials<'a>(
     let name = format!("{tunnel}.json");
     let folders = CONFIG_FOLDERS.iter().filter_map(|folder| in_home(folder, home));
     let found = folders.map(|folder| folder.join(&name)).find_map(|path| std::fs::read(path).ok());
-    let missing = || usage(format!("there is no file {name} of credentials: name it with --credentials-file"));
+    let missing = || usage(format!("no credentials file {name} was found: give its path with --credentials-file"));
     TunnelCredentials::of_file(&found.ok_or_else(missing)?).map_err(bad_file)
 }
 
