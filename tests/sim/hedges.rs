@@ -10,7 +10,8 @@ use adit::latency::SentAgain;
 use adit::route::{RouteOverrides, ToolOverrides};
 use adit::wire::mux;
 
-use crate::sessions::bed::{Answer, Bed, Client, Place, Running, SERVERS};
+use crate::sessions::bed::{Bed, Place, Running, SERVERS};
+use crate::sessions::client::{Answer, Client};
 use tools::{Answers, RESULT, Seen};
 
 const MS: Duration = Duration::from_millis(1);

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use crate::sessions::bed::{Answer, Bed, Client, Place, Running, SERVERS, Served};
+use crate::sessions::bed::{Bed, Place, Running, SERVERS, Served};
+use crate::sessions::client::{Answer, Client};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// The layouts that matter: one core, and two with a link of each connector on both or on one of them.

@@ -2,11 +2,14 @@
 //! connector a call goes to, and what becomes of it when a connector freezes, dies or comes back.
 
 pub(crate) mod bed;
+pub(crate) mod client;
+mod server;
 
 use std::time::Duration;
 
 use adit::base::Traffic;
-use bed::{Answer, Bed, Client, Place, Running, SERVERS};
+use bed::{Bed, Place, Running, SERVERS};
+use client::{Answer, Client};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// How long a call waits for a connector that is away.

@@ -1,7 +1,6 @@
-//! One edge, two connectors, a server behind each, and clients.
+//! One edge, two connectors, and a server behind each.
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,44 +8,32 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use adit::base::{
-    BreakerTerms, Clock, ConcurrencyTerms, DeadlineOverrides, DeadlineTerms, Secret, SharedMap, Time, Traffic,
-};
+use adit::base::{BreakerTerms, ConcurrencyTerms, DeadlineOverrides, DeadlineTerms, Secret, SharedMap, Time, Traffic};
 use adit::connector::{
     Connector, ConnectorCommand, ConnectorEvent, ConnectorRoute, ConnectorSettings, ConnectorTables,
 };
 use adit::dial::Resolver;
 use adit::edge::{CoreReport, Edge, EdgeCommand, EdgeEvent, EdgeTables, HostService, TunnelEntry, UsageLine};
-use adit::engine::driver::{Address, SocketOptions};
 use adit::engine::sim::{Death, Faults, MemberId, SimNet, Simulation};
-use adit::engine::{
-    BUFFER_MEMORY_DEFAULT, ByteStream, Core, MailReceiver, MailSender, Socket, StreamError, mailbox, send_bytes,
-};
+use adit::engine::{BUFFER_MEMORY_DEFAULT, Core, MailReceiver, MailSender, mailbox};
 use adit::latency::{CallFilter, CallLine};
 use adit::policy::Admission;
 use adit::route::{Route, RouteEntry, RouteOverrides, RouteTable};
-use adit::tls::{ALPN_HTTP1, Connection};
+use adit::tls::ALPN_HTTP1;
 use adit::upstream::UpstreamSettings;
 use adit::wire::mux;
 
-use crate::bodies::{read, read_head, send};
-use crate::hedges::tools::{LIST, Tools};
-use crate::roles::{AGENTS, AGENTS_AT, EDGE, add_core, connector_settings, edge_settings};
-use crate::sealed::{Door, Sealed};
+use super::client::Client;
+use super::server::Server;
+use crate::roles::{AGENTS, EDGE, add_core, connector_settings, edge_settings};
+use crate::sealed::Sealed;
 
 /// The servers by the connectors in front of them.
 pub(crate) const SERVERS: [&str; 2] = ["alpha", "beta"];
 const SECRET: &str = "the secret of a simulated tunnel";
 const MEMORY: usize = 8 << 20;
-/// Bytes of a field that makes a head long.
-const LONG_FIELD_LEN: usize = 62_000;
 /// The buffers of a narrow connection, in bytes.
 const NARROW: usize = 16 * 1024;
-/// Between the pieces of a request.
-const PAUSE: Duration = Duration::from_millis(50);
-const BODY: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
-const TOOL_CALL: &str = r#""method":"tools/call""#;
-const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize"}"#;
 
 /// How many cores the edge has, and how many links each connector opens (0: one for each core).
 #[derive(Clone, Copy, Debug)]
@@ -112,7 +99,7 @@ fn steady() -> Faults {
     Faults { delay_ns_min: delay, delay_ns_max: delay, ..Faults::none() }
 }
 
-fn server_at(nth: usize) -> SocketAddr {
+pub(super) fn server_at(nth: usize) -> SocketAddr {
     (Ipv4Addr::new(10, 0, 2, nth as u8 + 1), 8000).into()
 }
 
@@ -392,7 +379,7 @@ impl Bed {
         let (core, result) = (self.agents.clone(), Rc::clone(&outcome));
         let door = self.sealed.as_ref().map(|sealed| sealed.door(ALPN_HTTP1)).unwrap_or_default();
         self.agents.spawn(async move {
-            let client = Client { core, door, wire: None, connections: 0 };
+            let client = Client::new(core, door);
             let ended = script(client).await;
             result.replace(Some(ended));
         });
@@ -440,244 +427,4 @@ fn connector_tables(hosts: &[&str], server: SocketAddr) -> ConnectorTables {
     let entry = |host: &&str| RouteEntry { host: (*host).to_owned(), place: "here".to_owned(), target: target.clone() };
     let routes = RouteTable::new(hosts.iter().map(entry)).unwrap_or_else(|_| panic!("good routes"));
     ConnectorTables { routes, sealing: None, ingress: None }
-}
-
-/// A server with sessions. It answers a request of a session that it does not have with 404, as the specification says.
-pub(crate) struct Server {
-    nth: usize,
-    core: Core,
-    sessions: RefCell<BTreeSet<String>>,
-    begun: Cell<usize>,
-    pub(crate) tools: Tools,
-}
-
-impl Server {
-    fn start(nth: usize, core: &Core) -> Rc<Server> {
-        let (sessions, begun) = (RefCell::default(), Cell::new(0));
-        let server = Rc::new(Server { nth, core: core.clone(), sessions, begun, tools: Tools::new(nth) });
-        let listener = core.listen(&Address::Tcp(server_at(nth))).expect("a free address");
-        let task = Rc::clone(&server);
-        core.spawn(async move {
-            loop {
-                let Ok((detached, _)) = listener.accept().await else { continue };
-                let Ok(socket) = task.core.adopt(detached, SocketOptions::default()).await else { continue };
-                let server = Rc::clone(&task);
-                task.core.spawn(async move {
-                    // A connection that fails is the other side's affair.
-                    let _ = server.serve(&socket).await;
-                });
-            }
-        });
-        server
-    }
-
-    /// The sessions that it has.
-    pub(crate) fn sessions(&self) -> usize {
-        self.sessions.borrow().len()
-    }
-
-    /// The sessions that were begun with it.
-    pub(crate) fn begun(&self) -> usize {
-        self.begun.get()
-    }
-
-    async fn serve(&self, socket: &Socket) -> Result<(), StreamError> {
-        let mut received = Vec::new();
-        loop {
-            let head = read_head(socket, &mut received).await?;
-            let length = field(&head, "content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
-            let body = read(socket, &mut received, length, Duration::ZERO).await?;
-            if body.windows(TOOL_CALL.len()).any(|part| part == TOOL_CALL.as_bytes()) {
-                self.tools.answer(SERVERS[self.nth], &self.core, socket).await?;
-                continue;
-            }
-            // So long that calls overlap.
-            self.core.sleep(Duration::from_millis(5)).await;
-            let (status, session) = self.handle(&head, &String::from_utf8_lossy(&body));
-            let answer = if body == BODY.as_bytes() { LIST } else { "{}" };
-            let session = session.map(|id| format!("Mcp-Session-Id: {id}\r\n")).unwrap_or_default();
-            let name = SERVERS[self.nth];
-            let answer = format!(
-                "HTTP/1.1 {status} Told\r\nX-Server: {name}\r\n{session}Content-Length: {}\r\n\r\n{answer}",
-                answer.len()
-            );
-            send(socket, answer.as_bytes()).await?;
-        }
-    }
-
-    fn handle(&self, head: &str, body: &str) -> (u16, Option<String>) {
-        let mut sessions = self.sessions.borrow_mut();
-        match field(head, "mcp-session-id") {
-            None if body.contains("initialize") => {
-                let id = format!("{}-{}", SERVERS[self.nth], self.begun.replace(self.begun.get() + 1));
-                sessions.insert(id.clone());
-                (200, Some(id))
-            }
-            None => (200, None),
-            Some(id) if !sessions.contains(&id) => (404, None),
-            Some(id) if head.starts_with("DELETE") => {
-                sessions.remove(&id);
-                (200, None)
-            }
-            Some(_) => (200, None),
-        }
-    }
-}
-
-/// The message that calls a tool, with so many bytes of arguments.
-pub(crate) fn tool_call(tool: &str, len: usize) -> String {
-    let text = "x".repeat(len);
-    format!(r#"{{"jsonrpc":"2.0","id":1,{TOOL_CALL},"params":{{"name":"{tool}","arguments":{{"text":"{text}"}}}}}}"#)
-}
-
-fn field(head: &str, name: &str) -> Option<String> {
-    let mut lines = head.lines().filter_map(|line| line.split_once(':'));
-    lines.find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim().to_owned())
-}
-
-/// A client, with a connection that it keeps for as long as it can.
-pub(crate) struct Client {
-    core: Core,
-    door: Door,
-    wire: Option<(Connection, Vec<u8>)>,
-    connections: usize,
-}
-
-/// The answer to one request.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Answer {
-    /// 0 when none came.
-    pub(crate) status: u16,
-    /// The server that answered; empty when it was adit itself.
-    pub(crate) server: String,
-    /// The session that the answer names.
-    pub(crate) session: Option<String>,
-    /// Its body.
-    pub(crate) body: String,
-    /// Which of the client's connections it came on.
-    pub(crate) connection: usize,
-}
-
-impl Client {
-    /// Begins a session.
-    pub(crate) async fn initialize(&mut self, host: &str) -> Answer {
-        self.exchange("POST", host, None, INITIALIZE).await
-    }
-
-    /// Makes the next request on a new connection.
-    pub(crate) fn reconnect(&mut self) {
-        self.wire = None;
-    }
-
-    /// Makes one request, in a session or without one.
-    pub(crate) async fn call(&mut self, method: &str, host: &str, session: Option<&str>) -> Answer {
-        let body = if method == "POST" { BODY } else { "" };
-        self.exchange(method, host, session, body).await
-    }
-
-    /// Calls a tool, in a session or without one, with so many bytes of arguments.
-    pub(crate) async fn tool(&mut self, host: &str, tool: &str, session: Option<&str>, len: usize) -> Answer {
-        self.exchange("POST", host, session, &tool_call(tool, len)).await
-    }
-
-    /// Makes one request, and waits so many seconds for its answer.
-    pub(crate) async fn call_within(&mut self, host: &str, timeout_s: u64) -> Answer {
-        self.post_within(host, BODY, timeout_s).await
-    }
-
-    /// Calls a tool, and waits so many seconds for its answer.
-    pub(crate) async fn tool_within(&mut self, host: &str, tool: &str, timeout_s: u64) -> Answer {
-        self.post_within(host, &tool_call(tool, 0), timeout_s).await
-    }
-
-    async fn post_within(&mut self, host: &str, body: &str, timeout_s: u64) -> Answer {
-        let request = format!(
-            "POST /mcp HTTP/1.1\r\nHost: {host}\r\nX-Request-Timeout: {timeout_s}\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        self.answer(&[request.as_bytes()]).await.unwrap_or_default()
-    }
-
-    /// Calls a tool, and leaves after so long.
-    pub(crate) async fn leave(&mut self, host: &str, tool: &str, after: Duration) {
-        let core = self.core.clone();
-        let _ = core.timeout(after, self.tool_text(host, tool)).await;
-    }
-
-    /// Calls a tool on a connection that ends with the answer, and returns all that comes.
-    pub(crate) async fn tool_text(&mut self, host: &str, tool: &str) -> String {
-        let body = tool_call(tool, 0);
-        let request = format!(
-            "POST /mcp HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        let to = Address::Tcp(AGENTS_AT);
-        let socket = self.core.connect(&to, SocketOptions::default()).await.expect("the edge listens");
-        send(&socket, request.as_bytes()).await.expect("the edge reads");
-        let mut text = String::new();
-        while let Ok(Some(lease)) = socket.recv().await {
-            text.push_str(&String::from_utf8_lossy(&lease));
-        }
-        text
-    }
-
-    pub(crate) fn now(&self) -> Time {
-        self.core.now()
-    }
-
-    /// Does nothing for so long.
-    pub(crate) async fn pause(&self, time: Duration) {
-        self.core.sleep(time).await;
-    }
-
-    async fn exchange(&mut self, method: &str, host: &str, session: Option<&str>, body: &str) -> Answer {
-        let session = session.map(|id| format!("Mcp-Session-Id: {id}\r\n")).unwrap_or_default();
-        let request =
-            format!("{method} /mcp HTTP/1.1\r\nHost: {host}\r\n{session}Content-Length: {}\r\n\r\n{body}", body.len());
-        self.answer(&[request.as_bytes()]).await.unwrap_or_default()
-    }
-
-    /// Makes a request with a long head and so long a body, and a pause before the end of the head.
-    pub(crate) async fn upload(&mut self, host: &str, len: usize) -> Answer {
-        let long = "x".repeat(LONG_FIELD_LEN);
-        let head = format!("POST /mcp HTTP/1.1\r\nHost: {host}\r\nX-Long: {long}\r\nContent-Length: {len}\r\n\r\n");
-        let request = [head.as_bytes(), &vec![b'x'; len]].concat();
-        let (first, rest) = request.split_at(LONG_FIELD_LEN);
-        self.answer(&[first, rest]).await.unwrap_or_default()
-    }
-
-    /// Sends a request, with a pause between its pieces, and reads its answer.
-    async fn answer(&mut self, request: &[&[u8]]) -> Result<Answer, StreamError> {
-        let (socket, mut received) = match self.wire.take() {
-            Some(wire) => wire,
-            None => {
-                self.connections += 1;
-                let connected = self.door.connect(&self.core).await;
-                (connected.map_err(|_| StreamError::Closed)?, Vec::new())
-            }
-        };
-        for (nth, piece) in request.iter().enumerate() {
-            if nth > 0 {
-                self.core.sleep(PAUSE).await;
-            }
-            send_bytes(&socket, self.core.pool(), piece).await?;
-        }
-        let head = read_head(&socket, &mut received).await?;
-        let length = field(&head, "content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
-        while received.len() < length {
-            received.extend_from_slice(&socket.recv().await?.ok_or(StreamError::Truncated)?);
-        }
-        let rest = received.split_off(length);
-        let body = std::mem::replace(&mut received, rest);
-        if field(&head, "connection").is_none_or(|value| value != "close") {
-            self.wire = Some((socket, received));
-        }
-        Ok(Answer {
-            status: head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0),
-            server: field(&head, "x-server").unwrap_or_default(),
-            session: field(&head, "mcp-session-id"),
-            body: String::from_utf8_lossy(&body).into_owned(),
-            connection: self.connections - 1,
-        })
-    }
 }
