@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::ValueEnum;
-use similar::{ChangeTag, TextDiff};
+use diffy::{DiffOptions, Line};
 
 use crate::base::{hex, sha256};
 use crate::cli::admin_client::{AdminClient, AdminError};
@@ -271,14 +271,17 @@ fn compared(args: &ToolsArgs, body: &ToolsBody, is_all: bool, of: Option<OfferAr
 /// What has changed in a definition, line by line.
 fn changes(before: Option<&str>, now: Option<&str>) -> String {
     let (before, now) = (before.map(broken).unwrap_or_default(), now.map(broken).unwrap_or_default());
+    let mut options = DiffOptions::new();
+    // The definition is shown whole.
+    options.set_context_len(usize::MAX);
     let mut text = String::new();
-    for change in TextDiff::from_lines(&before, &now).iter_all_changes() {
-        let sign = match change.tag() {
-            ChangeTag::Delete => '-',
-            ChangeTag::Insert => '+',
-            ChangeTag::Equal => ' ',
+    for line in options.create_patch(&before, &now).hunks().iter().flat_map(|hunk| hunk.lines()) {
+        let (sign, line) = match line {
+            Line::Delete(line) => ('-', line),
+            Line::Insert(line) => ('+', line),
+            Line::Context(line) => (' ', line),
         };
-        text.push_str(&format!("  {sign} {}\n", plain_quoted(change.value().trim_end_matches('\n'))));
+        text.push_str(&format!("  {sign} {}\n", plain_quoted(line.trim_end_matches('\n'))));
     }
     text
 }
