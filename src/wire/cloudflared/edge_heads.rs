@@ -7,9 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, response};
 use serde_json::Value;
 
 use super::heads::{FIELDS, META, OF_CONNECTOR, OF_ORIGIN, TRACE, UPGRADE, is_internal, is_of_connection};
-
-/// The most fields that an answer may have.
-const FIELDS_MAX: usize = 1_000;
+use crate::wire::http1::{EDGE_IDENTITY, HEADERS_MAX};
 
 /// Who has answered a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +31,7 @@ pub enum AnswerFault {
     #[error("the list of the server's fields is malformed")]
     Fields,
     /// The server's fields are more than an answer may have.
-    #[error("the answer has more than {FIELDS_MAX} fields")]
+    #[error("the answer has more than {HEADERS_MAX} fields")]
     TooManyFields,
 }
 
@@ -47,15 +45,21 @@ pub fn control_request() -> Request<()> {
     request
 }
 
-/// Removes the fields of an agent's request that a connector would take for commands of the edge. With them, an agent could
-/// open a connection to any address, or send ingress rules.
-pub fn strip_agent_fields(headers: &mut HeaderMap) {
-    let is_command = |name: &HeaderName| is_internal(name.as_str().as_bytes()) || *name == TRACE;
-    if !headers.keys().any(is_command) {
+/// Removes the fields of a request that must not reach a connector of cloudflared.
+///
+/// A connector would take some of an agent's fields for commands of the edge: with them, an agent could open a connection to
+/// any address, or send ingress rules. The signed identity of a caller is for connectors of this project; others would pass it on to
+/// the server.
+pub fn strip_for_connector(headers: &mut HeaderMap) {
+    let is_left_out = |name: &HeaderName| {
+        let name = name.as_str();
+        is_internal(name.as_bytes()) || name == TRACE.as_str() || name == EDGE_IDENTITY
+    };
+    if !headers.keys().any(is_left_out) {
         return;
     }
-    let commands: Vec<HeaderName> = headers.keys().filter(|name| is_command(name)).cloned().collect();
-    for name in commands {
+    let left_out: Vec<HeaderName> = headers.keys().filter(|name| is_left_out(name)).cloned().collect();
+    for name in left_out {
         headers.remove(name);
     }
 }
@@ -84,7 +88,7 @@ pub fn read_answer(head: &response::Parts) -> Result<AnswerSource, AnswerFault> 
     for list in head.headers.get_all(FIELDS) {
         for field in list.as_bytes().split(|&byte| byte == b';').filter(|field| !field.is_empty()) {
             count += 1;
-            if count > FIELDS_MAX {
+            if count > HEADERS_MAX {
                 return Err(AnswerFault::TooManyFields);
             }
             let (name, value) = read_field(field, &mut decoded).ok_or(AnswerFault::Fields)?;
@@ -150,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn no_field_of_an_agent_is_a_command_to_a_connector() {
+    fn no_field_of_an_agent_is_a_command_to_a_connector_and_no_identity_leaves_the_tunnel() {
         let mut request = Request::post("https://a.test/");
         for name in [
             "cf-cloudflared-proxy-connection-upgrade",
@@ -158,12 +162,13 @@ mod tests {
             "cf-trace-id",
             "cf-int-x",
             "cf-proxy-worker",
+            "Adit-Caller",
             "cf-ray",
         ] {
             request = request.header(name, "update-configuration").header(name, "websocket");
         }
         let mut request = request.body(()).unwrap();
-        strip_agent_fields(request.headers_mut());
+        strip_for_connector(request.headers_mut());
         assert_eq!(kind_of(request.headers()), RequestKind::Http);
         assert_eq!(request.headers().keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["cf-ray"]);
         assert_eq!(kind_of(control_request().headers()), RequestKind::Control);
@@ -210,7 +215,7 @@ mod tests {
         for bad in ["YQ", "YQ:YQ:YQ", "YQ==:YQ", "?:YQ", ":YQ", "YSBi:YQ", "YQ:YQo", "YQ:DQ"] {
             assert_eq!(read_answer(&with_fields(bad)), Err(AnswerFault::Fields), "{bad}");
         }
-        let many = "YQ:;".repeat(FIELDS_MAX + 1);
+        let many = "YQ:;".repeat(HEADERS_MAX + 1);
         assert_eq!(read_answer(&with_fields(&many)), Err(AnswerFault::TooManyFields));
         let good = "Q29udGVudC1UeXBl:dGV4dC9ldmVudC1zdHJlYW0;U2V0LUNvb2tpZQ:YT0x";
         for seed in 0..2_000 {

@@ -20,7 +20,7 @@ mod vectors;
 pub use capnp_reader::CapnpError;
 pub use control_client::{ControlClient, ControlEvent};
 pub use control_server::{ControlRequest, ControlServer};
-pub use edge_heads::{AnswerFault, AnswerSource, control_request, read_answer, strip_agent_fields};
+pub use edge_heads::{AnswerFault, AnswerSource, control_request, read_answer, strip_for_connector};
 pub use heads::{RequestKind, answer_head, kind_of, own_answer_head, strip_request};
 pub use messages::ControlFault;
 pub use pushes::{PUSH_ANSWER_LEN_MAX, PushFault, push_body, push_request, read_push_answer};

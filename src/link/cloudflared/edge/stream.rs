@@ -14,7 +14,7 @@ use crate::http2::{
     BegunRequest, ExpectedAnswer, MessageSendError, ReceivedHead, ReceivedText, SendPiece, SentRequest, StreamQueue,
 };
 use crate::link::cloudflared::edge::connection::CloudflaredEdgeLink;
-use crate::wire::cloudflared::{AnswerSource, read_answer, strip_agent_fields};
+use crate::wire::cloudflared::{AnswerSource, read_answer, strip_for_connector};
 use crate::wire::http1::Method;
 use crate::wire::http2::write_response_head;
 
@@ -248,7 +248,7 @@ impl ByteStream for CloudflaredEdgeStream {
 
     fn send(&self, lease: Lease) -> Result<(), StreamError> {
         self.check()?;
-        let strip = |request: &mut http::Request<()>| strip_agent_fields(request.headers_mut());
+        let strip = |request: &mut http::Request<()>| strip_for_connector(request.headers_mut());
         let sent = self.halves.outgoing.borrow_mut().send(lease, true, &self.queue, strip);
         match sent {
             Ok(None) => Ok(()),
