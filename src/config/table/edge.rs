@@ -40,9 +40,9 @@ section! {
         /// PROXY headers cannot use it.
         quic: bool = "false", restart, like "true";
         /// The address on which the edge accepts connectors in the protocol of cloudflared, over HTTP/2
-        /// ([CLOUDFLARED.md](CLOUDFLARED.md#an-edge-for-cloudflared)); unset for none. They present the secret of their tunnel, and no
+        /// ([CLOUDFLARED.md](CLOUDFLARED.md#an-edge-for-cloudflared)), or `off`. They present the secret of their tunnel, and no
         /// certificate.
-        cloudflared_listen: Option<SocketAddr> = unset, restart, like "0.0.0.0:7845";
+        cloudflared_listen: Option<SocketAddr> = "off", restart, like "0.0.0.0:7845";
         /// The certificate chain (PEM) for `cloudflared_listen`, for the names `h2.cftunnel.com` and `probe.cftunnel.com`. Without
         /// it, the edge's own authority issues one at each start. The file is read again when it changes.
         cloudflared_cert_file: Option<PathBuf> = unset, restart, like "cloudflared.crt";

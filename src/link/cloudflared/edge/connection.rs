@@ -1,12 +1,13 @@
 //! A connection of a connector, at the edge, which is the client of HTTP/2 on it.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use futures_lite::future;
 use h2::client::{Builder, Connection as Client, SendRequest};
 use h2::{Ping, PingPong};
 
@@ -167,14 +168,9 @@ impl CloudflaredEdgeLink {
 
     /// Answers the registration. From then on the connection takes calls, or closes if the connector was refused.
     pub fn answer(&self, answer: RegistrationAnswer) {
-        let is_refused = matches!(answer, RegistrationAnswer::Refused(_));
-        self.0.is_registered.set(!is_refused);
+        self.0.is_registered.set(matches!(answer, RegistrationAnswer::Accepted { .. }));
         self.0.answer.replace(Some(answer));
         self.0.answered.raise();
-        if is_refused {
-            // A connector that was refused waits until the edge closes.
-            self.drain();
-        }
     }
 
     /// Refuses the registration.
@@ -409,7 +405,17 @@ impl CloudflaredEdgeLink {
                 self.drain();
             }
         };
-        let ended = control.run(&self.0.answered, || self.0.answer.take(), on_request).await;
+        let running = control.run(&self.0.answered, || self.0.answer.take(), on_request);
+        // A connector that was refused may wait until the edge closes.
+        let refused = async {
+            self.0.answered.after(0).await;
+            if self.0.is_registered.get() {
+                pending::<()>().await;
+            }
+            self.core().sleep(CLOSE_TIMEOUT).await;
+            Ok(())
+        };
+        let ended = future::or(running, refused).await;
         if let Err(fault) = &ended {
             tracing::debug!(%fault, "the control stream of a connector of cloudflared has ended");
         }

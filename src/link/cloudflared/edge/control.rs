@@ -32,19 +32,23 @@ impl ControlStream {
     }
 
     /// Exchanges messages until the connector ends the stream. `answer` is asked for the answer to the registration when
-    /// `answered` was raised.
+    /// `answered` was raised. After a refusal there is nothing more to say.
     pub(super) async fn run(
         mut self,
         answered: &Signal,
         answer: impl Fn() -> Option<RegistrationAnswer>,
         mut on_request: impl FnMut(ControlRequest),
     ) -> Result<(), RegistrationFault> {
-        let mut seen = 0;
+        let (mut seen, mut is_refused) = (0, false);
         loop {
             let output = self.server.take_output();
             if !output.is_empty() {
                 let piece = SendPiece::new(Content::Bytes(Bytes::from(output)), &self.queue);
-                self.send.send_data(piece, false).map_err(|error| of_http2(&error))?;
+                self.send.send_data(piece, is_refused).map_err(|error| of_http2(&error))?;
+            }
+            if is_refused {
+                while self.receive().await?.is_some() {}
+                return Ok(());
             }
             let receiving = async { Some(self.receive().await) };
             let answering = async {
@@ -53,7 +57,10 @@ impl ControlStream {
             };
             let Some(received) = future::or(receiving, answering).await else {
                 seen = answered.count();
-                answer().into_iter().for_each(|answer| self.server.answer(&answer));
+                if let Some(answer) = answer() {
+                    is_refused = matches!(answer, RegistrationAnswer::Refused(_));
+                    self.server.answer(&answer);
+                }
                 continue;
             };
             let Some(data) = received? else { return Ok(()) };
