@@ -312,3 +312,26 @@ fn since_text(text: &str) -> Result<String, AdminError> {
     })?;
     Ok(WallTime::now().before(Duration::from(ago)).to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_for_cloudflared_names_the_same_tunnel_and_secret() {
+        let issued = IssuedToken {
+            id: "crd_a".to_owned(),
+            kind: "tunnel_token".to_owned(),
+            tunnel_id: "tnl_a".to_owned(),
+            tunnel_token: "tnl_a:adts_x".to_owned(),
+            secret: "adts_x".to_owned(),
+            edge: "edge.example.com:7844".to_owned(),
+            previous_until: None,
+        };
+        assert!(matches!(cloudflared_token(Dialect::Adit, &issued), Ok(None)));
+        let Ok(Some(token)) = cloudflared_token(Dialect::Cloudflared, &issued) else { panic!("there is one") };
+        let read = TunnelCredentials::of_token(&token).unwrap();
+        assert_eq!((read.account.as_str(), read.secret.expose()), ("tnl_a", &b"adts_x"[..]));
+        assert_eq!(read.tunnel, TunnelUuid::of_tunnel(&"tnl_a".parse().unwrap()));
+    }
+}
