@@ -146,9 +146,9 @@ pub enum TunnelCommand {
 /// The protocol of the connectors that a token is for. The secret is the same, and so is the tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Dialect {
-    /// `adit connect`
+    /// Connectors that run `adit connect`
     Adit,
-    /// `cloudflared tunnel run`, at `edge.cloudflared_listen`
+    /// Connectors that run `cloudflared tunnel run`, at `edge.cloudflared_listen`
     Cloudflared,
 }
 

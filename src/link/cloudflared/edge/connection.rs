@@ -173,7 +173,7 @@ impl CloudflaredEdgeLink {
         self.0.answered.raise();
     }
 
-    /// Refuses the registration.
+    /// Answers the registration with a refusal.
     pub fn refuse(&self, error: RegistrationError) {
         self.answer(RegistrationAnswer::Refused(error));
     }
@@ -184,7 +184,7 @@ impl CloudflaredEdgeLink {
         self.0.id
     }
 
-    /// Opens a call.
+    /// Opens a call, which becomes a request of HTTP/2.
     ///
     /// # Errors
     ///
