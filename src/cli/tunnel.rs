@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::base::plain_text;
+use crate::base::{Secret, TunnelId, plain_text};
 use crate::cli::EXIT_USAGE;
 use crate::cli::admin_args::AdminArgs;
 use crate::cli::admin_client::{AdminClient, AdminError};
 use crate::cli::output::print;
 use crate::cli::run::{EXIT_FAILURE, RunError, on_control_thread};
-use crate::cli::tunnel_args::{CertCommand, KeyCommand, ListArgs, TunnelArgs, TunnelCommand};
+use crate::cli::tunnel_args::{CertCommand, Dialect, KeyCommand, ListArgs, TunnelArgs, TunnelCommand};
 use crate::cli::tunnel_text as text;
 use crate::config::Millis;
 use crate::control::WallTime;
@@ -22,6 +22,7 @@ use crate::control::bodies::{
     RevokeToken, RotateToken, TunnelInfo, UpdateTunnel, UpdatedTunnel, UsageReport,
 };
 use crate::tls::CA_PEM_LEN_MAX;
+use crate::wire::cloudflared::{TunnelCredentials, TunnelUuid};
 
 /// The word for an empty list.
 const NONE: &str = "none";
@@ -74,12 +75,20 @@ struct RevocationWithReport<'a> {
     leak_report: &'a UsageReport,
 }
 
+/// An answer of the API, with its token in the form of cloudflared.
+#[derive(Serialize)]
+struct WithToken<'a, T> {
+    #[serde(flatten)]
+    answer: &'a T,
+    cloudflared_token: &'a str,
+}
+
 impl Commands {
     /// Runs one command; returns what it prints.
     async fn run(&self, command: &TunnelCommand) -> Result<String, AdminError> {
         let client = &self.client;
         Ok(match command {
-            TunnelCommand::Create { name, host, traffic, lists } => {
+            TunnelCommand::Create { name, host, traffic, dialect, lists } => {
                 let body = CreateTunnel {
                     display_name: name.clone(),
                     hosts: host.iter().cloned().map(HostPatternText).collect(),
@@ -90,7 +99,12 @@ impl Commands {
                     admission_dry_run: lists.dry_run,
                 };
                 let created: CreatedTunnel = client.post(&["tunnels"], &body).await?;
-                self.output(&created, |created| text::created(created, &self.admin))
+                match cloudflared_token(*dialect, &created.token)? {
+                    Some(token) => self.output(&WithToken { answer: &created, cloudflared_token: &token }, |with| {
+                        text::created_for_cloudflared(with.answer, &token)
+                    }),
+                    None => self.output(&created, |created| text::created(created, &self.admin)),
+                }
             }
             TunnelCommand::Update { id, name, host, traffic, lists, reason } => {
                 let body = UpdateTunnel { reason: reason.clone(), ..update(name, host, *traffic, lists)? };
@@ -106,9 +120,13 @@ impl Commands {
                 let tunnel: TunnelInfo = client.get(&["tunnels", id], &[]).await?;
                 self.output(&tunnel, text::tunnel)
             }
-            TunnelCommand::Rotate { id, overlap, reason } => {
+            TunnelCommand::Rotate { id, overlap, dialect, reason } => {
                 let body = RotateToken { overlap_s: Some(overlap.0.div_ceil(1_000)), reason: reason.clone() };
                 let token: IssuedToken = client.post(&["tunnels", id, "rotate_token"], &body).await?;
+                if let Some(of_cloudflared) = cloudflared_token(*dialect, &token)? {
+                    let with = WithToken { answer: &token, cloudflared_token: &of_cloudflared };
+                    return Ok(self.output(&with, |with| text::cloudflared_token(with.answer, &of_cloudflared)));
+                }
                 // The new secret is printed even if the tunnel cannot be read.
                 let tunnel = self.client.get::<TunnelInfo>(&["tunnels", id], &[]).await.ok();
                 self.output(&token, |token| text::token(token, tunnel.as_ref()))
@@ -218,6 +236,22 @@ impl Commands {
     }
 }
 
+/// The token in the form of cloudflared, if that is the dialect. The tunnel's id stands in it for the account.
+fn cloudflared_token(dialect: Dialect, issued: &IssuedToken) -> Result<Option<String>, AdminError> {
+    if dialect != Dialect::Cloudflared {
+        return Ok(None);
+    }
+    let tunnel: TunnelId =
+        issued.tunnel_id.parse().map_err(|_| AdminError::Usage("the edge answered with an id that is none".into()))?;
+    let credentials = TunnelCredentials {
+        account: issued.tunnel_id.clone(),
+        tunnel: TunnelUuid::of_tunnel(&tunnel),
+        secret: Secret::from(&*issued.secret),
+        endpoint: None,
+    };
+    Ok(Some(credentials.token()))
+}
+
 /// The changes of a tunnel, of which there must be at least one.
 fn update(
     name: &Option<String>,
@@ -277,4 +311,27 @@ fn since_text(text: &str) -> Result<String, AdminError> {
         ))
     })?;
     Ok(WallTime::now().before(Duration::from(ago)).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_for_cloudflared_names_the_same_tunnel_and_secret() {
+        let issued = IssuedToken {
+            id: "crd_a".to_owned(),
+            kind: "tunnel_token".to_owned(),
+            tunnel_id: "tnl_a".to_owned(),
+            tunnel_token: "tnl_a:adts_x".to_owned(),
+            secret: "adts_x".to_owned(),
+            edge: "edge.example.com:7844".to_owned(),
+            previous_until: None,
+        };
+        assert!(matches!(cloudflared_token(Dialect::Adit, &issued), Ok(None)));
+        let Ok(Some(token)) = cloudflared_token(Dialect::Cloudflared, &issued) else { panic!("there is one") };
+        let read = TunnelCredentials::of_token(&token).unwrap();
+        assert_eq!((read.account.as_str(), read.secret.expose()), ("tnl_a", &b"adts_x"[..]));
+        assert_eq!(read.tunnel, TunnelUuid::of_tunnel(&"tnl_a".parse().unwrap()));
+    }
 }

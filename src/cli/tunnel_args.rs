@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use crate::base::Traffic;
 use crate::cli::admin_args::AdminArgs;
@@ -33,6 +33,9 @@ pub enum TunnelCommand {
         /// route must have the same setting
         #[arg(long, value_name = "HOW")]
         traffic: Option<Traffic>,
+        /// The connectors that the token is for
+        #[arg(long, value_enum, default_value_t = Dialect::Adit)]
+        dialect: Dialect,
         /// Who may use it.
         #[command(flatten)]
         lists: ListArgs,
@@ -76,6 +79,9 @@ pub enum TunnelCommand {
         /// How long the old secret stays valid, such as 30m; 0 ends it at once
         #[arg(long, value_name = "DURATION", default_value = "1h")]
         overlap: Millis,
+        /// The connectors that the token is for
+        #[arg(long, value_enum, default_value_t = Dialect::Adit)]
+        dialect: Dialect,
         /// The reason, for the list of events
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
@@ -135,6 +141,15 @@ pub enum TunnelCommand {
         #[command(subcommand)]
         command: KeyCommand,
     },
+}
+
+/// The protocol of the connectors that a token is for. The secret is the same, and so is the tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Dialect {
+    /// Connectors that run `adit connect`
+    Adit,
+    /// Connectors that run `cloudflared tunnel run`, at `edge.cloudflared_listen`
+    Cloudflared,
 }
 
 /// Who may use a tunnel. Each list replaces the present one; `none` alone empties it.

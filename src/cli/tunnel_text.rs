@@ -13,6 +13,8 @@ use crate::control::bodies::{
 const NOTHING: &str = "-";
 /// The upstream in commands for a connector. The user replaces it with the real one.
 const EXAMPLE_UPSTREAM: &str = "http://127.0.0.1:3000";
+/// The port of an edge for cloudflared in commands for a connector. The user replaces it with the real one.
+const CLOUDFLARED_PORT: u16 = 7845;
 /// The state directory in commands for a connector, relative to where they are run.
 const STATE_DIR: &str = "adit-state";
 
@@ -117,6 +119,39 @@ pub(super) fn token(token: &IssuedToken, tunnel: Option<&TunnelInfo>) -> String 
          connector\n\n  (umask 077; cat > tunnel.token)    # paste the token, then Ctrl-D\n  {connect}\n{until}",
         plain(&token.secret),
         plain(&token.tunnel_token),
+    )
+}
+
+/// A tunnel that was just created for connectors of cloudflared, with their token and what to do next.
+pub(super) fn created_for_cloudflared(created: &CreatedTunnel, of_cloudflared: &str) -> String {
+    let CreatedTunnel { tunnel: info, token, warnings: about } = created;
+    format!("{}{}{}", tunnel(info), warnings(about), cloudflared_token(token, of_cloudflared))
+}
+
+/// A token for connectors of cloudflared that was just created, and how to use it.
+pub(super) fn cloudflared_token(token: &IssuedToken, of_cloudflared: &str) -> String {
+    let until = match token.previous_until.as_deref() {
+        Some(until) => {
+            format!("\nThe old secret ends at {}: replace it on every connector before that.\n", plain(until))
+        }
+        None => String::new(),
+    };
+    let host = token.edge.rsplit_once(':').map_or(token.edge.as_str(), |(host, _)| host);
+    // An address that stands twice makes two connections, and keeps cloudflared from dialling it in a tight loop.
+    let edge = format!("{host}:{CLOUDFLARED_PORT}");
+    let run = CommandLine::new("cloudflared tunnel --no-autoupdate --no-prechecks")
+        .flag("--edge", &edge)
+        .flag("--edge", &edge)
+        .flag("--cacert", "ca.pem")
+        .word("run")
+        .flag("--protocol", "http2")
+        .flag("--token-file", "tunnel.token")
+        .flag("--url", EXAMPLE_UPSTREAM);
+    format!(
+        "token        {}\n\nIt is shown only now: the edge keeps a hash. On the host of the connector\n\n  (umask 077; cat > \
+         tunnel.token)    # paste the token, then Ctrl-D\n  {run}\n\nThe port is that of cloudflared_listen, and ca.pem the \
+         certificate of the edge's authority.\n{until}",
+        plain(of_cloudflared),
     )
 }
 

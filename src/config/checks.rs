@@ -57,6 +57,17 @@ impl<'a> Checker<'a> {
         }
         let authority = ("edge.connectors_ca_file", "edge.connectors_ca_key_file");
         self.pair(authority, (edge.connectors_ca_file.is_some(), edge.connectors_ca_key_file.is_some()));
+        let cloudflared = ("edge.cloudflared_cert_file", "edge.cloudflared_key_file");
+        let given = (edge.cloudflared_cert_file.is_some(), edge.cloudflared_key_file.is_some());
+        self.pair(cloudflared, given);
+        let has_authority = edge.connectors_ca_file.is_some() || edge.data_dir.is_some();
+        if edge.cloudflared_listen.is_some() && given == (false, false) && !has_authority {
+            self.missing(
+                cloudflared.0,
+                "missing; cloudflared_listen needs a certificate, and this edge has no authority that issues one: set this and \
+                 cloudflared_key_file, or data_dir",
+            );
+        }
         self.admin("edge", edge.admin_listen, edge.allow_admin_off_loopback);
         self.listeners(edge);
         self.tunnels(edge);
@@ -289,6 +300,7 @@ impl<'a> Checker<'a> {
         let listeners = [
             ("edge.agents_listen", Some(edge.agents_listen)),
             ("edge.connectors_listen", Some(edge.connectors_listen)),
+            ("edge.cloudflared_listen", edge.cloudflared_listen),
             ("edge.admin_listen", edge.admin_listen),
         ];
         for (key, address) in listeners {

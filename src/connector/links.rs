@@ -136,7 +136,7 @@ impl LinkSlot {
             Carrier::Link(_) => {
                 tracing::info!(edge = %self.address(), link = self.index, why = %ended, by = ?ended.by(), "link down");
             }
-            Carrier::Cloudflared(_) => cloudflared::log_ended(self, ended),
+            Carrier::Cloudflared(_) | Carrier::CloudflaredEdge(_) => cloudflared::log_ended(self, ended),
         }
         core.connector.send(ConnectorEvent::Unlinked {
             core: core.core.id(),

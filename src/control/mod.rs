@@ -33,7 +33,10 @@ mod inputs;
 mod introspection;
 mod inventories;
 mod issuer_http;
+mod metric_families;
 mod metrics;
+#[cfg(test)]
+mod metrics_tests;
 #[cfg(test)]
 mod monitoring_files;
 pub mod once;

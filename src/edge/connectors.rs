@@ -291,6 +291,7 @@ pub(super) async fn serve_carrier(
     let Registered { tunnel, instance, software, proof } = *registered;
     core.links.add(tunnel, instance, carrier, software, proof);
     carrier.set_hosts(&core.edge.tables().hosts_of(tunnel));
+    core.links.send_service(&core.edge.tables(), tunnel, carrier);
     tracing::info!(%tunnel, link = %carrier.id(), core = %core.core.id(), "link up");
     if core.is_draining() {
         carrier.drain();

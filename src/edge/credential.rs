@@ -58,6 +58,8 @@ pub struct TunnelEntry {
     pub connectors_from: Networks,
     /// The hosts of its routes.
     pub hosts: HostSet,
+    /// The service to which its connectors of cloudflared send all calls, if they get their rules from this edge.
+    pub cloudflared_service: Option<Arc<str>>,
     /// The inner TLS towards its connectors, for re-encrypted routes: trusted authorities, and this edge's certificate.
     pub seal: Option<Arc<ClientConfig>>,
 }

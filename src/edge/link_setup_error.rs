@@ -4,7 +4,7 @@ use rustls::AlertDescription;
 
 use crate::edge::gate::AdmissionError;
 use crate::engine::StreamError;
-use crate::link::LinkError;
+use crate::link::{LinkError, RegistrationFault};
 use crate::tls::{HandshakeError, TlsError};
 use crate::wire::enrol::EnrolFault;
 use crate::wire::mux::Fault;
@@ -26,6 +26,8 @@ pub(super) enum LinkSetupError {
     Enrolment(#[from] EnrolFault),
     #[error(transparent)]
     Link(#[from] LinkError),
+    #[error("a connector of cloudflared did not register: {0}")]
+    Cloudflared(#[from] RegistrationFault),
     #[error(transparent)]
     Proxy(#[from] AdmissionError),
     #[error("{0}")]
@@ -88,6 +90,7 @@ impl LinkSetupError {
             LinkSetupError::Greeting(_) => "greeting",
             LinkSetupError::Enrolment(_) => "enrolment",
             LinkSetupError::Link(_) => "link",
+            LinkSetupError::Cloudflared(_) => "cloudflared",
             LinkSetupError::Proxy(_) => "PROXY header",
             LinkSetupError::Io(_) => "system",
             LinkSetupError::Timeout => "timeout",

@@ -25,6 +25,9 @@ use crate::link::{Carrier, CarrierStream, CloseReason, Liveness};
 use crate::route::{LinkChoice, LinkLoad, Offline, STALLED_AFTER, choose_link};
 use crate::wire::mux::Hosts;
 
+/// When the versions of ingress rules were zero, in seconds since 1970. A version is a time, and has 31 bits.
+const VERSIONS_BEGAN_S: u64 = 1_577_836_800;
+
 /// The links of one core.
 pub(super) struct LinkTable {
     core: Core,
@@ -403,9 +406,19 @@ impl LinkTable {
         let tell = |(id, links): (&TunnelId, &Links)| {
             let hosts = tables.hosts_of(id);
             links.entries.iter().for_each(|entry| entry.carrier.set_hosts(&hosts));
+            links.entries.iter().for_each(|entry| self.send_service(tables, id, &entry.carrier));
             id.clone()
         };
         concerned.map(tell).collect()
+    }
+
+    /// Sends a connector of cloudflared the service of its tunnel, if that is set.
+    pub(super) fn send_service(&self, tables: &EdgeTables, tunnel: &TunnelId, carrier: &Carrier) {
+        if let Some(service) = tables.cloudflared_service(tunnel) {
+            // Connectors apply rules with a higher version, also after this edge was restarted.
+            let since = self.edge.settings.clock.now().as_secs().saturating_sub(VERSIONS_BEGAN_S);
+            carrier.set_service(service, i32::try_from(since).unwrap_or(i32::MAX));
+        }
     }
 
     /// Drains every link: calls in flight may finish, and new ones are refused.
@@ -416,6 +429,12 @@ impl LinkTable {
     /// Ends every link now.
     pub(super) fn close(&self) {
         self.all().iter().for_each(|carrier| carrier.close(CloseReason::Ended));
+    }
+
+    /// Ends a link that its connector has replaced.
+    pub(super) fn close_one(&self, link: LinkId) {
+        let found = self.all().into_iter().find(|carrier| carrier.id() == link);
+        found.into_iter().for_each(|carrier| carrier.close(CloseReason::Ended));
     }
 
     /// Takes the usage of the links, also of ended ones, or a part of it.

@@ -83,6 +83,8 @@ pub(super) enum CoreMessage {
     HostsChanged(Option<TunnelId>),
     /// A link that another core accepted and registered.
     Link(Box<RegisteredLink>),
+    /// The connector of this link has replaced it by another.
+    CloseLink(LinkId),
     /// A datagram of a link that runs on the receiving core.
     Datagram(Box<MovedDatagram>),
     /// An agent's connection that another core accepted and whose first request is unread.

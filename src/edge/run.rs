@@ -11,7 +11,7 @@ use crate::edge::message::{CoreMessage, EdgeCommand, EdgeEvent};
 use crate::edge::report::CoreReport;
 use crate::edge::shared::Edge;
 use crate::edge::usage::UsageLine;
-use crate::edge::{agents, connectors, passthrough, quic};
+use crate::edge::{agents, cloudflared, connectors, passthrough, quic};
 use crate::engine::driver::Address;
 use crate::engine::{Core, Listener, MailReceiver};
 use crate::latency::{CallFilter, CallLine, FoundCall};
@@ -40,6 +40,7 @@ impl Edge {
 struct Listening {
     agents: Listener,
     connectors: Listener,
+    cloudflared: Option<Listener>,
     quic: Option<QuicEndpoint>,
 }
 
@@ -53,12 +54,16 @@ impl EdgeCore {
         Ok(Listening {
             agents: listen("agents", settings.agents_listen)?,
             connectors: listen("connectors", settings.connectors_listen)?,
+            cloudflared: match &settings.cloudflared {
+                Some(at) => Some(listen("connectors of cloudflared", at.address)?),
+                None => None,
+            },
             quic: quic::open(self)?,
         })
     }
 
     async fn run(self: &Rc<EdgeCore>, mut messages: MailReceiver<CoreMessage>, listening: Listening) {
-        let Listening { agents, connectors, quic } = listening;
+        let Listening { agents, connectors, cloudflared, quic } = listening;
         // It serves links that exist, so that it runs to the end of the drain.
         let _quic = quic.map(|endpoint| {
             let _ = self.quic.set(endpoint.clone());
@@ -66,13 +71,16 @@ impl EdgeCore {
         });
         let agents = self.core.spawn_held(agents::accept(Rc::clone(self), agents));
         let connectors = self.core.spawn_held(connectors::accept(Rc::clone(self), connectors));
+        let cloudflared = cloudflared.zip(self.edge.settings.cloudflared.as_ref()).map(|(listener, at)| {
+            self.core.spawn_held(cloudflared::accept(Rc::clone(self), listener, Arc::clone(&at.tls)))
+        });
         while !self.is_draining() {
             match messages.recv().await {
                 Some(message) => self.handle(message),
                 None => break,
             }
         }
-        drop((agents, connectors));
+        drop((agents, connectors, cloudflared));
         self.finish(messages).await;
     }
 
@@ -115,6 +123,7 @@ impl EdgeCore {
                 tunnels.iter().for_each(|tunnel| self.review_hosts_soon(tunnel));
             }
             CoreMessage::Link(arrived) => connectors::adopt(self, *arrived),
+            CoreMessage::CloseLink(link) => self.links.close_one(link),
             CoreMessage::Datagram(datagram) => {
                 if let Some(quic) = self.quic.get() {
                     quic.receive_moved(&datagram);

@@ -28,6 +28,15 @@ pub enum PlainHttp {
     Anywhere,
 }
 
+/// Where connectors connect in the protocol of cloudflared.
+#[derive(Clone)]
+pub struct CloudflaredListener {
+    /// The address at which they connect.
+    pub address: SocketAddr,
+    /// TLS towards them, with a certificate for the names that they expect.
+    pub tls: Arc<ServerConfig>,
+}
+
 /// The settings of an edge, which cannot change while it runs.
 #[derive(Clone)]
 pub struct EdgeSettings {
@@ -45,6 +54,8 @@ pub struct EdgeSettings {
     pub connectors_listen: SocketAddr,
     /// Whether they may also connect to the agents' port. They are recognised by ALPN.
     pub connectors_on_agents_listen: bool,
+    /// Where connectors connect in the protocol of cloudflared, if they may.
+    pub cloudflared: Option<CloudflaredListener>,
     /// The keys of QUIC, if connectors may also connect over QUIC, at the same port.
     pub quic: Option<QuicKeys>,
     /// TLS towards connectors at the start. Without it links are plain, for the simulation.
@@ -128,6 +139,7 @@ impl EdgeSettings {
             http2: true,
             connectors_listen,
             connectors_on_agents_listen: false,
+            cloudflared: None,
             quic: None,
             connectors_tls: None,
             certifier: None,
@@ -206,6 +218,11 @@ impl EdgeTables {
                 entry.hosts = hosts.into_iter().collect();
             }
         }
+    }
+
+    /// The service for connectors of cloudflared of a tunnel, if this edge sends it.
+    pub(super) fn cloudflared_service(&self, tunnel: &TunnelId) -> Option<&Arc<str>> {
+        self.tunnels.get(tunnel)?.cloudflared_service.as_ref()
     }
 
     /// The hosts of a tunnel.

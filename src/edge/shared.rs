@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use crossbeam::utils::CachePadded;
 
 use crate::base::{CoreId, Time, TunnelId, counters};
+use crate::edge::cloudflared_places::CloudflaredPlaces;
 use crate::edge::hedged_routes::ToolHints;
 use crate::edge::message::{CoreMessage, EdgeCommand, EdgeEvent};
 use crate::edge::presence::Presence;
@@ -34,6 +35,8 @@ pub struct Edge {
     connectors_tls: RwLock<Option<Arc<ServerConfig>>>,
     published: CachePadded<Published>,
     pub(super) presence: Arc<Presence>,
+    /// The numbers of connections of cloudflared.
+    pub(super) cloudflared_places: Arc<CloudflaredPlaces>,
     /// Which connector has which MCP session.
     pub(super) affinity: SessionTable,
     /// The owners of sessions, on routes that require tokens.
@@ -177,6 +180,7 @@ impl Edge {
             published: CachePadded::new(Published::new(&tables)),
             tables: RwLock::new(Arc::new(tables)),
             presence: Arc::new(Presence::new(cores)),
+            cloudflared_places: Arc::default(),
             learned: Arc::default(),
             breakers: Arc::new(BreakerTable::new(instance)),
             limits: RouteLimits::default(),

@@ -122,6 +122,7 @@ fn settings() -> EdgeSettings {
         http2: true,
         connectors_listen: (Ipv4Addr::LOCALHOST, 7844).into(),
         connectors_on_agents_listen: false,
+        cloudflared: None,
         quic: None,
         connectors_tls: None,
         certifier: None,

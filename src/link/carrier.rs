@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use crate::base::{HostSet, LinkId, Time, Traffic};
 use crate::engine::Signal;
+use crate::link::call_open_error::CallOpenError;
 use crate::link::close_reason::CloseReason;
-use crate::link::cloudflared::{CloudflaredEnded, CloudflaredLink};
+use crate::link::cloudflared::{CloudflaredEdgeEnded, CloudflaredEdgeLink, CloudflaredEnded, CloudflaredLink};
 use crate::link::{CarrierStream, Link, LinkEnded, Liveness};
-use crate::wire::mux::{Fault, Hosts, Open, OpenError, Side};
+use crate::wire::mux::{Fault, Hosts, Open, Side};
 
 /// A connection between a connector and an edge that carries calls. Each variant is a protocol. It is cheap to clone;
 /// all clones are the same connection.
@@ -20,6 +21,8 @@ pub enum Carrier {
     Link(Link),
     /// HTTP/2 as cloudflared uses it, at the connector. A call is a request of HTTP/2.
     Cloudflared(CloudflaredLink),
+    /// The same at the edge.
+    CloudflaredEdge(CloudflaredEdgeLink),
 }
 
 /// The parameters that the edge sends when it opens a call.
@@ -38,17 +41,6 @@ pub struct CallOpen<'a> {
     pub until: Option<Time>,
 }
 
-/// Why a call could not be opened on a carrier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallOpenError {
-    /// The carrier is at its limit of calls.
-    Full,
-    /// It takes no new calls.
-    Draining,
-    /// The carrier is not ready, or has ended, or its protocol cannot express the call.
-    Unusable,
-}
-
 /// How a carrier was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
@@ -65,6 +57,8 @@ pub enum CarrierEnded {
     Link(LinkEnded),
     /// The end of a connection of cloudflared.
     Cloudflared(CloudflaredEnded),
+    /// The end of one at the edge.
+    CloudflaredEdge(CloudflaredEdgeEnded),
 }
 
 impl Carrier {
@@ -74,6 +68,7 @@ impl Carrier {
         match self {
             Carrier::Link(link) => link.id(),
             Carrier::Cloudflared(link) => link.id(),
+            Carrier::CloudflaredEdge(link) => link.id(),
         }
     }
 
@@ -91,6 +86,11 @@ impl Carrier {
             }
             // This side is a connector.
             Carrier::Cloudflared(_) => Err(CallOpenError::Unusable),
+            // A call is a request in the clear, which inner TLS is not.
+            Carrier::CloudflaredEdge(_) if open.traffic != Traffic::Plain => Err(CallOpenError::Unusable),
+            Carrier::CloudflaredEdge(link) => {
+                link.open().map(|stream| CarrierStream::CloudflaredEdge(Box::new(stream)))
+            }
         }
     }
 
@@ -102,6 +102,8 @@ impl Carrier {
             Carrier::Cloudflared(link) => {
                 link.accept().await.map(|stream| CarrierStream::Cloudflared(Box::new(stream)))
             }
+            // This side is an edge.
+            Carrier::CloudflaredEdge(_) => None,
         }
     }
 
@@ -111,6 +113,7 @@ impl Carrier {
         match self {
             Carrier::Link(link) => link.is_open(),
             Carrier::Cloudflared(link) => link.is_open(),
+            Carrier::CloudflaredEdge(link) => link.is_open(),
         }
     }
 
@@ -120,6 +123,7 @@ impl Carrier {
         match self {
             Carrier::Link(link) => link.streams_live(),
             Carrier::Cloudflared(link) => link.calls(),
+            Carrier::CloudflaredEdge(link) => link.calls(),
         }
     }
 
@@ -128,7 +132,15 @@ impl Carrier {
         match self {
             Carrier::Link(link) => link.set_hosts(hosts),
             // The protocol has no place for them.
-            Carrier::Cloudflared(_) => {}
+            Carrier::Cloudflared(_) | Carrier::CloudflaredEdge(_) => {}
+        }
+    }
+
+    /// At the edge: sets the service to which a connector without rules of its own should send all calls, with the version of
+    /// this setting. Connectors of this project have routes of their own.
+    pub fn set_service(&self, service: &str, version: i32) {
+        if let Carrier::CloudflaredEdge(link) = self {
+            link.set_service(service, version);
         }
     }
 
@@ -137,7 +149,7 @@ impl Carrier {
     pub fn peer_hosts(&self) -> Option<Hosts> {
         match self {
             Carrier::Link(link) => link.peer_hosts(),
-            Carrier::Cloudflared(_) => None,
+            Carrier::Cloudflared(_) | Carrier::CloudflaredEdge(_) => None,
         }
     }
 
@@ -145,7 +157,7 @@ impl Carrier {
     pub async fn peer_hosts_after(&self, seen: u64) -> u64 {
         match self {
             Carrier::Link(link) => link.peer_hosts_after(seen).await,
-            Carrier::Cloudflared(_) => pending().await,
+            Carrier::Cloudflared(_) | Carrier::CloudflaredEdge(_) => pending().await,
         }
     }
 
@@ -155,6 +167,7 @@ impl Carrier {
         match self {
             Carrier::Link(link) => link.round_trip(),
             Carrier::Cloudflared(link) => link.round_trip(),
+            Carrier::CloudflaredEdge(link) => link.round_trip(),
         }
     }
 
@@ -164,6 +177,7 @@ impl Carrier {
         match self {
             Carrier::Link(link) => link.liveness(),
             Carrier::Cloudflared(_) => Liveness::default(),
+            Carrier::CloudflaredEdge(link) => link.liveness(),
         }
     }
 
@@ -172,6 +186,7 @@ impl Carrier {
         match self {
             Carrier::Link(link) => link.on_call(),
             Carrier::Cloudflared(_) => {}
+            Carrier::CloudflaredEdge(link) => link.on_call(),
         }
     }
 
@@ -179,7 +194,7 @@ impl Carrier {
     pub fn set_heard_signal(&self, heard: Rc<Signal>) {
         match self {
             Carrier::Link(link) => link.set_heard_signal(heard),
-            Carrier::Cloudflared(_) => {}
+            Carrier::Cloudflared(_) | Carrier::CloudflaredEdge(_) => {}
         }
     }
 
@@ -187,7 +202,7 @@ impl Carrier {
     pub fn watch_stalls(&self, after: Duration) {
         match self {
             Carrier::Link(link) => link.watch_stalls(after),
-            Carrier::Cloudflared(_) => {}
+            Carrier::Cloudflared(_) | Carrier::CloudflaredEdge(_) => {}
         }
     }
 
@@ -195,7 +210,7 @@ impl Carrier {
     pub async fn stalled_after(&self, seen: u64) -> u64 {
         match self {
             Carrier::Link(link) => link.stalled_after(seen).await,
-            Carrier::Cloudflared(_) => pending().await,
+            Carrier::Cloudflared(_) | Carrier::CloudflaredEdge(_) => pending().await,
         }
     }
 
@@ -204,7 +219,7 @@ impl Carrier {
     pub fn withdraw(&self) {
         match self {
             Carrier::Link(link) => link.withdraw(),
-            Carrier::Cloudflared(_) => {}
+            Carrier::Cloudflared(_) | Carrier::CloudflaredEdge(_) => {}
         }
     }
 
@@ -213,6 +228,7 @@ impl Carrier {
         match self {
             Carrier::Link(link) => link.drain(),
             Carrier::Cloudflared(link) => link.drain(),
+            Carrier::CloudflaredEdge(link) => link.drain(),
         }
     }
 
@@ -222,6 +238,7 @@ impl Carrier {
         match self {
             Carrier::Link(link) => link.is_draining(),
             Carrier::Cloudflared(link) => link.is_draining(),
+            Carrier::CloudflaredEdge(link) => link.is_draining(),
         }
     }
 
@@ -230,6 +247,7 @@ impl Carrier {
         match self {
             Carrier::Link(link) => link.draining().await,
             Carrier::Cloudflared(link) => link.draining().await,
+            Carrier::CloudflaredEdge(link) => link.draining().await,
         }
     }
 
@@ -238,6 +256,7 @@ impl Carrier {
         match self {
             Carrier::Link(link) => link.drained().await,
             Carrier::Cloudflared(link) => link.drained().await,
+            Carrier::CloudflaredEdge(link) => link.drained().await,
         }
     }
 
@@ -250,6 +269,7 @@ impl Carrier {
                 CloseReason::Revoked => Fault::Revoked,
             }),
             Carrier::Cloudflared(link) => link.close(reason),
+            Carrier::CloudflaredEdge(link) => link.close(reason),
         }
     }
 
@@ -259,6 +279,7 @@ impl Carrier {
         match self {
             Carrier::Link(link) => link.ended().map(CarrierEnded::Link),
             Carrier::Cloudflared(link) => link.ended().map(CarrierEnded::Cloudflared),
+            Carrier::CloudflaredEdge(link) => link.ended().map(CarrierEnded::CloudflaredEdge),
         }
     }
 
@@ -275,16 +296,11 @@ impl Carrier {
                 CloudflaredEnded::Silent => Some(Loss::CutOff),
                 CloudflaredEnded::Closed(_) | CloudflaredEnded::Fault => None,
             },
-        }
-    }
-}
-
-impl From<OpenError> for CallOpenError {
-    fn from(error: OpenError) -> CallOpenError {
-        match error {
-            OpenError::StreamLimit => CallOpenError::Full,
-            OpenError::Draining => CallOpenError::Draining,
-            _ => CallOpenError::Unusable,
+            Carrier::CloudflaredEdge(link) => match link.ended()? {
+                CloudflaredEdgeEnded::Lost | CloudflaredEdgeEnded::ByConnector => Some(Loss::Closed),
+                CloudflaredEdgeEnded::Silent => Some(Loss::CutOff),
+                CloudflaredEdgeEnded::Closed(_) | CloudflaredEdgeEnded::Left | CloudflaredEdgeEnded::Fault => None,
+            },
         }
     }
 }
@@ -296,7 +312,8 @@ impl CarrierEnded {
         match self {
             CarrierEnded::Link(ended) => ended.by,
             CarrierEnded::Cloudflared(ended) if ended.is_by_this_side() => Side::Local,
-            CarrierEnded::Cloudflared(_) => Side::Peer,
+            CarrierEnded::CloudflaredEdge(ended) if ended.is_by_this_side() => Side::Local,
+            CarrierEnded::Cloudflared(_) | CarrierEnded::CloudflaredEdge(_) => Side::Peer,
         }
     }
 }
@@ -306,6 +323,7 @@ impl fmt::Display for CarrierEnded {
         match self {
             CarrierEnded::Link(ended) => ended.fault.fmt(f),
             CarrierEnded::Cloudflared(ended) => ended.fmt(f),
+            CarrierEnded::CloudflaredEdge(ended) => ended.fmt(f),
         }
     }
 }
@@ -313,18 +331,6 @@ impl fmt::Display for CarrierEnded {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_error_shows_whether_another_link_could_take_the_call() {
-        for (error, known) in [
-            (OpenError::StreamLimit, CallOpenError::Full),
-            (OpenError::Draining, CallOpenError::Draining),
-            (OpenError::NotReady, CallOpenError::Unusable),
-            (OpenError::Unsendable, CallOpenError::Unusable),
-        ] {
-            assert_eq!(CallOpenError::from(error), known);
-        }
-    }
 
     #[test]
     fn an_end_is_described_in_the_terms_of_its_protocol() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 use crate::base::{CallFailure, LinkId, Time, Traffic};
 use crate::engine::{ByteStream, Lease, StreamError};
 use crate::latency::ConnectorTimes;
-use crate::link::cloudflared::CloudflaredStream;
+use crate::link::cloudflared::{CloudflaredEdgeStream, CloudflaredStream};
 use crate::link::times::{report_of, times_of};
 use crate::link::{CallOpen, LinkStream, Liveness};
 use crate::wire::mux::{self, Withdrawal};
@@ -16,6 +16,8 @@ pub enum CarrierStream {
     Link(LinkStream),
     /// A request of HTTP/2 that an edge of cloudflared has sent. Boxed, so that streams of links do not have its size.
     Cloudflared(Box<CloudflaredStream>),
+    /// A request of HTTP/2 that this edge sends to a connector of cloudflared. Boxed too.
+    CloudflaredEdge(Box<CloudflaredEdgeStream>),
 }
 
 impl CarrierStream {
@@ -27,7 +29,7 @@ impl CarrierStream {
                 let mux::Open { route, call, traffic, peer, until } = open;
                 look(CallOpen { host: route, call, traffic, peer, until })
             }),
-            CarrierStream::Cloudflared(_) => None,
+            CarrierStream::Cloudflared(_) | CarrierStream::CloudflaredEdge(_) => None,
         }
     }
 
@@ -36,7 +38,7 @@ impl CarrierStream {
     pub fn call(&self) -> Option<(u64, Traffic)> {
         match self {
             CarrierStream::Link(stream) => stream.call(),
-            CarrierStream::Cloudflared(_) => None,
+            CarrierStream::Cloudflared(_) | CarrierStream::CloudflaredEdge(_) => None,
         }
     }
 
@@ -45,7 +47,7 @@ impl CarrierStream {
     pub fn edge_instance(&self) -> Option<u64> {
         match self {
             CarrierStream::Link(stream) => stream.link().edge_instance(),
-            CarrierStream::Cloudflared(_) => None,
+            CarrierStream::Cloudflared(_) | CarrierStream::CloudflaredEdge(_) => None,
         }
     }
 
@@ -54,7 +56,7 @@ impl CarrierStream {
     pub fn until(&self) -> Option<Time> {
         match self {
             CarrierStream::Link(stream) => stream.until(),
-            CarrierStream::Cloudflared(_) => None,
+            CarrierStream::Cloudflared(_) | CarrierStream::CloudflaredEdge(_) => None,
         }
     }
 
@@ -63,7 +65,7 @@ impl CarrierStream {
     pub fn way(&self) -> Duration {
         match self {
             CarrierStream::Link(stream) => stream.link().way(),
-            CarrierStream::Cloudflared(_) => Duration::ZERO,
+            CarrierStream::Cloudflared(_) | CarrierStream::CloudflaredEdge(_) => Duration::ZERO,
         }
     }
 
@@ -73,6 +75,7 @@ impl CarrierStream {
         match self {
             CarrierStream::Link(stream) => stream.link().liveness(),
             CarrierStream::Cloudflared(_) => Liveness::default(),
+            CarrierStream::CloudflaredEdge(stream) => stream.link().liveness(),
         }
     }
 
@@ -81,6 +84,7 @@ impl CarrierStream {
         match self {
             CarrierStream::Link(stream) => stream.link().on_call(),
             CarrierStream::Cloudflared(_) => {}
+            CarrierStream::CloudflaredEdge(stream) => stream.link().on_call(),
         }
     }
 
@@ -90,6 +94,7 @@ impl CarrierStream {
         match self {
             CarrierStream::Link(stream) => stream.link().id(),
             CarrierStream::Cloudflared(stream) => stream.link().id(),
+            CarrierStream::CloudflaredEdge(stream) => stream.link().id(),
         }
     }
 
@@ -99,6 +104,7 @@ impl CarrierStream {
         match self {
             CarrierStream::Link(stream) => stream.link().is_open(),
             CarrierStream::Cloudflared(stream) => stream.link().is_open(),
+            CarrierStream::CloudflaredEdge(stream) => stream.link().is_open(),
         }
     }
 
@@ -108,6 +114,7 @@ impl CarrierStream {
         match self {
             CarrierStream::Link(stream) => stream.link().is_draining(),
             CarrierStream::Cloudflared(stream) => stream.link().is_draining(),
+            CarrierStream::CloudflaredEdge(stream) => stream.link().is_draining(),
         }
     }
 
@@ -116,6 +123,7 @@ impl CarrierStream {
         match self {
             CarrierStream::Link(stream) => stream.link().draining().await,
             CarrierStream::Cloudflared(stream) => stream.link().draining().await,
+            CarrierStream::CloudflaredEdge(stream) => stream.link().draining().await,
         }
     }
 
@@ -125,7 +133,7 @@ impl CarrierStream {
     pub fn times(&self) -> Option<ConnectorTimes> {
         match self {
             CarrierStream::Link(stream) => stream.phases().as_ref().map(times_of),
-            CarrierStream::Cloudflared(_) => None,
+            CarrierStream::Cloudflared(_) | CarrierStream::CloudflaredEdge(_) => None,
         }
     }
 
@@ -133,7 +141,7 @@ impl CarrierStream {
     pub fn forget_times(&self) {
         match self {
             CarrierStream::Link(stream) => stream.forget_phases(),
-            CarrierStream::Cloudflared(_) => {}
+            CarrierStream::Cloudflared(_) | CarrierStream::CloudflaredEdge(_) => {}
         }
     }
 
@@ -144,7 +152,7 @@ impl CarrierStream {
         match self {
             CarrierStream::Link(stream) => drop(stream.send_phases(report_of(times))),
             // The protocol has no place for them.
-            CarrierStream::Cloudflared(_) => {}
+            CarrierStream::Cloudflared(_) | CarrierStream::CloudflaredEdge(_) => {}
         }
     }
 
@@ -154,6 +162,7 @@ impl CarrierStream {
         match self {
             CarrierStream::Link(stream) => stream.received_at(),
             CarrierStream::Cloudflared(stream) => stream.received_at(),
+            CarrierStream::CloudflaredEdge(stream) => stream.received_at(),
         }
     }
 
@@ -162,6 +171,7 @@ impl CarrierStream {
         match self {
             CarrierStream::Link(stream) => stream.reset(failure.into()),
             CarrierStream::Cloudflared(stream) => stream.reset(failure),
+            CarrierStream::CloudflaredEdge(stream) => stream.reset(failure),
         }
     }
 
@@ -169,7 +179,7 @@ impl CarrierStream {
     pub fn set_withdrawal(&self, withdrawal: Withdrawal) {
         match self {
             CarrierStream::Link(stream) => stream.set_withdrawal(withdrawal),
-            CarrierStream::Cloudflared(_) => {}
+            CarrierStream::Cloudflared(_) | CarrierStream::CloudflaredEdge(_) => {}
         }
     }
 
@@ -178,7 +188,7 @@ impl CarrierStream {
     pub fn is_withdrawn(&self) -> bool {
         match self {
             CarrierStream::Link(stream) => stream.is_withdrawn(),
-            CarrierStream::Cloudflared(_) => false,
+            CarrierStream::Cloudflared(_) | CarrierStream::CloudflaredEdge(_) => false,
         }
     }
 
@@ -187,6 +197,7 @@ impl CarrierStream {
         match self {
             CarrierStream::Link(stream) => stream.poll_broken(cx).map(CallFailure::from),
             CarrierStream::Cloudflared(stream) => stream.poll_broken(cx),
+            CarrierStream::CloudflaredEdge(stream) => stream.poll_broken(cx),
         }
     }
 
@@ -196,6 +207,7 @@ impl CarrierStream {
         match self {
             CarrierStream::Link(stream) => stream.reset_cause().map(CallFailure::from),
             CarrierStream::Cloudflared(stream) => stream.broken_for(),
+            CarrierStream::CloudflaredEdge(stream) => stream.broken_for(),
         }
     }
 
@@ -206,6 +218,7 @@ impl CarrierStream {
         match self {
             CarrierStream::Link(stream) => stream.failure(cx),
             CarrierStream::Cloudflared(stream) => stream.failure(cx),
+            CarrierStream::CloudflaredEdge(stream) => stream.failure(cx),
         }
     }
 
@@ -213,7 +226,7 @@ impl CarrierStream {
     pub fn reader_took(&self, n: u64) {
         match self {
             CarrierStream::Link(stream) => stream.reader_took(n),
-            CarrierStream::Cloudflared(_) => {}
+            CarrierStream::Cloudflared(_) | CarrierStream::CloudflaredEdge(_) => {}
         }
     }
 
@@ -223,6 +236,7 @@ impl CarrierStream {
         match self {
             CarrierStream::Link(stream) => stream.holds_up_drain(),
             CarrierStream::Cloudflared(stream) => stream.holds_up_drain(),
+            CarrierStream::CloudflaredEdge(stream) => stream.holds_up_drain(),
         }
     }
 }
@@ -232,6 +246,7 @@ impl ByteStream for CarrierStream {
         match self {
             CarrierStream::Link(stream) => stream.poll_recv(cx),
             CarrierStream::Cloudflared(stream) => stream.poll_recv(cx),
+            CarrierStream::CloudflaredEdge(stream) => stream.poll_recv(cx),
         }
     }
 
@@ -239,6 +254,7 @@ impl ByteStream for CarrierStream {
         match self {
             CarrierStream::Link(stream) => stream.poll_ended(cx),
             CarrierStream::Cloudflared(stream) => stream.poll_ended(cx),
+            CarrierStream::CloudflaredEdge(stream) => stream.poll_ended(cx),
         }
     }
 
@@ -246,6 +262,7 @@ impl ByteStream for CarrierStream {
         match self {
             CarrierStream::Link(stream) => stream.send(lease),
             CarrierStream::Cloudflared(stream) => stream.send(lease),
+            CarrierStream::CloudflaredEdge(stream) => stream.send(lease),
         }
     }
 
@@ -253,6 +270,7 @@ impl ByteStream for CarrierStream {
         match self {
             CarrierStream::Link(stream) => stream.poll_ready(cx),
             CarrierStream::Cloudflared(stream) => stream.poll_ready(cx),
+            CarrierStream::CloudflaredEdge(stream) => stream.poll_ready(cx),
         }
     }
 
@@ -260,6 +278,7 @@ impl ByteStream for CarrierStream {
         match self {
             CarrierStream::Link(stream) => stream.poll_flushed(cx),
             CarrierStream::Cloudflared(stream) => stream.poll_flushed(cx),
+            CarrierStream::CloudflaredEdge(stream) => stream.poll_flushed(cx),
         }
     }
 
@@ -267,6 +286,7 @@ impl ByteStream for CarrierStream {
         match self {
             CarrierStream::Link(stream) => stream.poll_send_failed(cx),
             CarrierStream::Cloudflared(stream) => stream.poll_send_failed(cx),
+            CarrierStream::CloudflaredEdge(stream) => stream.poll_send_failed(cx),
         }
     }
 
@@ -274,6 +294,7 @@ impl ByteStream for CarrierStream {
         match self {
             CarrierStream::Link(stream) => stream.finish(),
             CarrierStream::Cloudflared(stream) => stream.finish(),
+            CarrierStream::CloudflaredEdge(stream) => stream.finish(),
         }
     }
 
@@ -281,6 +302,7 @@ impl ByteStream for CarrierStream {
         match self {
             CarrierStream::Link(stream) => stream.abort(),
             CarrierStream::Cloudflared(stream) => stream.abort(),
+            CarrierStream::CloudflaredEdge(stream) => stream.abort(),
         }
     }
 
@@ -288,6 +310,7 @@ impl ByteStream for CarrierStream {
         match self {
             CarrierStream::Link(stream) => stream.headroom(),
             CarrierStream::Cloudflared(stream) => stream.headroom(),
+            CarrierStream::CloudflaredEdge(stream) => stream.headroom(),
         }
     }
 
@@ -295,6 +318,7 @@ impl ByteStream for CarrierStream {
         match self {
             CarrierStream::Link(stream) => stream.tailroom(),
             CarrierStream::Cloudflared(stream) => stream.tailroom(),
+            CarrierStream::CloudflaredEdge(stream) => stream.tailroom(),
         }
     }
 }

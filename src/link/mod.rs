@@ -6,6 +6,7 @@
 //! The roles use a [`Carrier`], so that other protocols can carry calls as well.
 
 mod backoff;
+mod call_open_error;
 mod call_stream;
 mod carrier;
 mod carrier_stream;
@@ -24,13 +25,15 @@ mod times;
 mod unproven;
 
 pub use backoff::Backoff;
+pub use call_open_error::CallOpenError;
 pub use call_stream::CallStream;
-pub use carrier::{CallOpen, CallOpenError, Carrier, CarrierEnded, Loss};
+pub use carrier::{CallOpen, Carrier, CarrierEnded, Loss};
 pub use carrier_stream::CarrierStream;
 pub use close_reason::CloseReason;
 pub use cloudflared::{
-    CloudflaredCounts, CloudflaredEnded, CloudflaredLink, CloudflaredPush, CloudflaredStream, CloudflaredTerms,
-    RegisterError, RegisteredConnection,
+    CloudflaredCounts, CloudflaredEdgeEnded, CloudflaredEdgeLink, CloudflaredEdgeStream, CloudflaredEdgeTerms,
+    CloudflaredEnded, CloudflaredLink, CloudflaredPush, CloudflaredStream, CloudflaredTerms, RegisterError,
+    RegisteredConnection, RegistrationFault,
 };
 pub use running::{Link, LinkEnded, LinkError};
 pub use stream::LinkStream;

@@ -51,6 +51,7 @@ pub struct EdgeProcess {
     state: Arc<State>,
     cores: Cores,
     listeners: [Reservation; 2],
+    _cloudflared: Option<Reservation>,
     admin: Option<AbortOnDrop>,
     store: Option<EdgeStore>,
     audit: Option<AuditWriter>,
@@ -134,6 +135,7 @@ impl EdgeProcess {
             AbortOnDrop(tokio::spawn(inventories.keep())),
         ];
         tasks.extend(identity.keep_seals_fresh());
+        tasks.extend(identity.keep_cloudflared_fresh(edge_config));
         tasks.push(AbortOnDrop(tokio::spawn(quotas.clone().keep())));
         tasks.push(AbortOnDrop(tokio::spawn(approvals.clone().keep())));
         let waiting = Arc::clone(policies.approvals());
@@ -162,6 +164,7 @@ impl EdgeProcess {
             state,
             cores,
             listeners: [bound.agents, bound.connectors],
+            _cloudflared: bound.cloudflared,
             admin,
             store,
             audit,
@@ -223,6 +226,7 @@ pub(super) struct BoundEdge {
     pub(super) events: MailReceiver<EdgeEvent>,
     pub(super) agents: Reservation,
     pub(super) connectors: Reservation,
+    pub(super) cloudflared: Option<Reservation>,
     /// Requests of the cores for certificates of connectors.
     pub(super) certify_requests: MailReceiver<CertifyRequest>,
 }
@@ -238,12 +242,20 @@ impl BoundEdge {
     ) -> Result<BoundEdge, RunError> {
         let agents = reserve("agents", config.agents_listen, "--listen").await?;
         let connectors = reserve("connectors", config.connectors_listen, "--connectors-listen").await?;
+        let cloudflared = match config.cloudflared_listen.zip(identity.cloudflared.clone()) {
+            Some((address, certs)) => {
+                let flag = "edge.cloudflared_listen";
+                Some((reserve("connectors of cloudflared", address, flag).await?, certs))
+            }
+            None => None,
+        };
         let (requests, certify_requests) = certifier();
         let listeners = EdgeListeners {
             agents: agents.address(),
             agents_certs: identity.agents.clone(),
             connectors: connectors.address(),
             connectors_certs: Arc::clone(&identity.connectors),
+            cloudflared: cloudflared.as_ref().map(|(at, certs)| (at.address(), Arc::clone(certs))),
             certifying: identity
                 .authority
                 .as_ref()
@@ -264,7 +276,8 @@ impl BoundEdge {
         }
         let (sender, events) = mailbox(EVENTS_MAX);
         let edge = Edge::new(settings, tables, cores, random_number()?, &sender);
-        Ok(BoundEdge { edge, events, agents, connectors, certify_requests })
+        let cloudflared = cloudflared.map(|(reservation, _)| reservation);
+        Ok(BoundEdge { edge, events, agents, connectors, cloudflared, certify_requests })
     }
 
     fn start_cores(&self, engine: &EngineSettings) -> Result<Cores, StartError> {

@@ -41,6 +41,12 @@ impl<'a> TlsFiles<'a> {
             .or_else(|| data_dir(config).map(own))
     }
 
+    /// The configured certificate for connectors of cloudflared.
+    pub(super) fn for_cloudflared(config: &'a EdgeConfig) -> Option<TlsFiles<'a>> {
+        let (cert, key) = (config.cloudflared_cert_file.as_ref(), config.cloudflared_key_file.as_ref());
+        named("edge.cloudflared_cert_file", cert, key)
+    }
+
     /// The edge's own authority, if it has one: the configured one, or that of the data directory.
     pub(super) fn of_authority(config: &'a EdgeConfig) -> Option<TlsFiles<'a>> {
         const KEY: &str = "edge.connectors_ca_file";

@@ -2,6 +2,6 @@
 
 mod calls;
 mod edge;
-mod origin;
+pub(crate) mod origin;
 mod registration;
 mod site;

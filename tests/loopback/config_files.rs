@@ -166,6 +166,9 @@ fn every_setting_is_read() {
         for key in ["edge.connectors_ca_file", "edge.connectors_ca_key_file"] {
             all.flags.push(Flag::new(key, "some.pem"));
         }
+        for key in ["edge.cloudflared_cert_file", "edge.cloudflared_key_file"] {
+            all.flags.push(Flag::new(key, "some.pem"));
+        }
         all.flags.push(Flag::new("approvals.webhook_url", "https://other.example.com"));
         all.flags.push(Flag::new("approvals.webhook_secret_file", "other.secret"));
         all.flags.push(Flag::new("otlp.endpoint", "https://other.example.com"));

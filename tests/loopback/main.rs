@@ -10,6 +10,7 @@ mod budgets;
 mod ceilings;
 mod clients;
 mod cloudflared;
+mod cloudflared_edge;
 mod config_files;
 mod conformance;
 mod dashboard;

@@ -18,7 +18,7 @@ const CONNECT_FILE: &str = "connect.toml";
 const EDGE_NAME: &str = "edge.test";
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Both sides know it.
-const SECRET: &str = "a-secret-for-tests-only-0123456789";
+pub(crate) const SECRET: &str = "a-secret-for-tests-only-0123456789";
 
 /// An edge, and perhaps a connector; both end when this is dropped.
 pub(crate) struct Tunnel {

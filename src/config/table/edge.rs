@@ -39,6 +39,15 @@ section! {
         /// Accepts connectors over QUIC too, at the UDP port of `connectors_listen`. Connectors behind a proxy that sends
         /// PROXY headers cannot use it.
         quic: bool = "false", restart, like "true";
+        /// The address on which the edge accepts connectors in the protocol of cloudflared, over HTTP/2
+        /// ([CLOUDFLARED.md](CLOUDFLARED.md#an-edge-for-cloudflared)), or `off`. They present the secret of their tunnel, and no
+        /// certificate.
+        cloudflared_listen: Option<SocketAddr> = "off", restart, like "0.0.0.0:7845";
+        /// The certificate chain (PEM) for `cloudflared_listen`, for the names `h2.cftunnel.com` and `probe.cftunnel.com`. Without
+        /// it, the edge's own authority issues one at each start. The file is read again when it changes.
+        cloudflared_cert_file: Option<PathBuf> = unset, restart, like "cloudflared.crt";
+        /// The private key (PEM) of `cloudflared_cert_file`, mode 0600.
+        cloudflared_key_file: Option<PathBuf> = unset, restart, like "cloudflared.key";
         /// Accepts connectors on `agents_listen` too, for networks that allow only port 443 outbound. The application
         /// protocol of their TLS (ALPN) distinguishes them from agents, and they get the certificate for connectors.
         /// This does not work behind a proxy that terminates TLS.
@@ -242,6 +251,9 @@ section! {
         /// The certificates (PEM) of the authorities that sign the connector's certificate; required for resealed
         /// traffic. One certificate, or two during a replacement.
         seal_ca_file: Option<PathBuf> = unset, live, like "seal-ca.pem";
+        /// The service to which its connectors of cloudflared send all calls, as they reach it (`edge.cloudflared_listen`). The edge
+        /// sends it to them in place of the rules that they were started with. If it is unset, they keep theirs.
+        cloudflared_service: Option<HttpUrl> = unset, live, like "http://127.0.0.1:3000";
         /// The networks and addresses from which its connectors may connect; empty for any. Others get neither a
         /// certificate nor a link, whatever credentials they present.
         connectors_from: Vec<Network> = unset, live, like "198.51.100.7";

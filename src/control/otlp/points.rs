@@ -5,7 +5,7 @@ use std::fmt;
 
 use prometheus_client::registry::Unit;
 
-use crate::control::metrics::{Families, Labels, buckets};
+use crate::control::metric_families::{Families, Labels, buckets};
 use crate::control::otlp::messages::{
     ExplicitHistogram, Gauge, HistogramPoint, KeyValue, Metric, MetricData, NumberPoint, PointValue, Sum,
 };

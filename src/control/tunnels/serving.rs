@@ -318,7 +318,8 @@ impl Parts {
             }
         }
         let hosts = served.into_iter().collect();
-        let entry = TunnelEntry { credentials, connectors_from, hosts, seal: seal(tunnel, seals) };
+        let entry =
+            TunnelEntry { credentials, connectors_from, hosts, seal: seal(tunnel, seals), ..TunnelEntry::default() };
         tables.tunnels.insert(id.clone(), entry);
         left_out
     }

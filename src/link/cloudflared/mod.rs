@@ -5,11 +5,15 @@
 mod connection;
 mod control;
 mod counts;
+mod edge;
 mod ended;
 mod heard;
 mod stream;
 
 pub use connection::{CloudflaredLink, CloudflaredPush, CloudflaredTerms, RegisteredConnection};
 pub use counts::CloudflaredCounts;
+pub use edge::{
+    CloudflaredEdgeEnded, CloudflaredEdgeLink, CloudflaredEdgeStream, CloudflaredEdgeTerms, RegistrationFault,
+};
 pub use ended::{CloudflaredEnded, RegisterError};
 pub use stream::CloudflaredStream;

@@ -13,7 +13,10 @@ use crate::base::{
 use crate::config::{
     Bytes, CallerTerms, ConfigError, ConfigErrors, EdgeConfig, Hedge, HostConfig, HttpUrl, Origin, TunnelConfig,
 };
-use crate::edge::{AgentRoutes, Certifier, CertifyRequest, EdgeSettings, EdgeTables, PlainHttp, Seals, TunnelEntry};
+use crate::edge::{
+    AgentRoutes, Certifier, CertifyRequest, CloudflaredListener, EdgeSettings, EdgeTables, PlainHttp, Seals,
+    TunnelEntry,
+};
 use crate::engine::MailSender;
 use crate::exchange::OriginRules;
 use crate::latency::{LatencySettings, SlowCallSettings, TaskSettings};
@@ -44,6 +47,8 @@ pub(crate) struct EdgeListeners {
     pub(crate) connectors: SocketAddr,
     /// The certificate for connectors.
     pub(crate) connectors_certs: Arc<ReloadingCerts>,
+    /// Where connectors of cloudflared connect, and the certificate for them.
+    pub(crate) cloudflared: Option<(SocketAddr, Arc<ReloadingCerts>)>,
     /// How connectors obtain certificates. Without this, a connector needs only its secret.
     pub(crate) certifying: Option<Certifying>,
 }
@@ -87,6 +92,7 @@ pub(crate) fn edge_settings(
         http2: config.http2,
         connectors_listen: listeners.connectors,
         connectors_on_agents_listen: config.connectors_on_agents_listen,
+        cloudflared: listeners.cloudflared.as_ref().map(cloudflared_listener).transpose()?,
         quic: config.quic.then(|| QuicKeys::draw(fill_random)),
         connectors_tls: Some(connectors_tls),
         certifier: listeners.certifying.as_ref().map(|with| Certifier::Control(with.requests.clone())),
@@ -148,6 +154,16 @@ pub(crate) fn edge_settings(
     })
 }
 
+/// Connectors of cloudflared offer no application protocol (ALPN).
+fn cloudflared_listener(
+    (address, certs): &(SocketAddr, Arc<ReloadingCerts>),
+) -> Result<CloudflaredListener, ConfigErrors> {
+    let settings = ServerSettings { alpn: Vec::new(), versions: Versions::Tls13, ..ServerSettings::default() };
+    let tls = server_config(Arc::<ReloadingCerts>::clone(certs), &settings);
+    let tls = tls.map_err(|error| ConfigErrors::of("edge.cloudflared_cert_file", error))?;
+    Ok(CloudflaredListener { address: *address, tls })
+}
+
 /// With the operator's own certificates only HTTPS is served, unless the settings allow more.
 fn plain_http(config: &EdgeConfig) -> PlainHttp {
     if config.allow_plain_http_off_loopback {
@@ -182,7 +198,8 @@ pub(crate) fn edge_tables(
         match tunnel.secret_source().map(|source| source.read()) {
             Some(Ok(secret)) => {
                 let connectors_from = tunnel.connectors_from.iter().copied().collect();
-                let entry = TunnelEntry { connectors_from, ..TunnelEntry::of_secret(&secret) };
+                let cloudflared_service = tunnel.cloudflared_service.as_ref().map(|url| url.as_str().into());
+                let entry = TunnelEntry { connectors_from, cloudflared_service, ..TunnelEntry::of_secret(&secret) };
                 tables.tunnels.insert(tunnel.id.clone(), entry);
             }
             Some(Err(error)) => {

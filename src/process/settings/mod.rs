@@ -199,11 +199,19 @@ upstream_http2 = false
         let any = "127.0.0.1:1".parse().unwrap();
         let (requests, _asked) = certifier();
         let certifying = Some(Certifying { authority: Arc::new(authority(dir.path())), requests });
-        let listeners =
-            EdgeListeners { agents: any, agents_certs: None, connectors: any, connectors_certs: certs, certifying };
+        let cloudflared = Some((any, Arc::clone(&certs)));
+        let listeners = EdgeListeners {
+            agents: any,
+            agents_certs: None,
+            connectors: any,
+            connectors_certs: certs,
+            cloudflared,
+            certifying,
+        };
         let edge = config(dir.path(), TEXT).edge.unwrap();
         let settings = edge_settings(&edge, &listeners, 3).unwrap();
         assert!(settings.agents_tls.is_none() && settings.connectors_tls.is_some() && settings.certifier.is_some());
+        assert!(settings.cloudflared.is_some_and(|at| at.address == any));
         assert_eq!((settings.connections_max, settings.link.streams_max), (34, 7));
         assert_eq!((settings.deadlines.ceiling, settings.slow_calls.slow_call_ms), (Duration::MAX, None));
         assert_eq!(settings.origins.allowed_origins, ["https://app.example.com"]);

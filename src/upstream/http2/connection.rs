@@ -13,7 +13,7 @@ use h2::{Ping, PingPong, Reason};
 use crate::base::{Budget, Clock, Share, Time};
 use crate::engine::driver::Address;
 use crate::engine::{ByteStream, Core, Signal};
-use crate::http2::{ConnectionQueue, Io, SendPiece, Watch};
+use crate::http2::{AnswerWatch, ConnectionQueue, ExpectedAnswer, Io, SendPiece};
 use crate::tls::Connection;
 use crate::upstream::UpstreamError;
 use crate::upstream::dialler::{Line, PROBED_AFTER};
@@ -22,7 +22,7 @@ use crate::upstream::http1_demand::Http1Demand;
 use crate::upstream::http2::exchange::{Halves, Http2Exchange};
 use crate::upstream::http2::silence::{Left, Moved, Silence, Verdict};
 use crate::wire::http1::HEAD_LEN_MAX;
-use crate::wire::http2::{SMALL_FRAMES_TOTAL_MAX, ServerFrames};
+use crate::wire::http2::SMALL_FRAMES_TOTAL_MAX;
 
 /// The most concurrent calls on one connection, if the server allows as many.
 const STREAMS_MAX: usize = 100;
@@ -87,7 +87,7 @@ pub(in crate::upstream) struct Http2Connection {
     core: Core,
     connection: Rc<Connection>,
     address: Rc<Address>,
-    watch: Rc<ServerWatch>,
+    watch: Rc<AnswerWatch>,
     queue: Rc<ConnectionQueue>,
     /// Opens streams; `None` once the connection takes no more calls.
     send: RefCell<Option<SendRequest<SendPiece>>>,
@@ -112,48 +112,6 @@ pub(in crate::upstream) struct Http2Connection {
 /// Counts a call until it is dropped.
 pub(super) struct OpenCall(Rc<Http2Connection>);
 
-/// What is known about the frames that the server sends.
-#[derive(Default)]
-pub(super) struct ServerWatch {
-    frames: RefCell<ServerFrames>,
-    received: Cell<u64>,
-}
-
-/// The expected response on a stream. Its end is watched for until this is dropped.
-pub(super) struct Answer {
-    watch: Rc<ServerWatch>,
-    stream: u32,
-}
-
-impl Answer {
-    /// Notes that a piece of the response was read, with the length of its frame.
-    pub(super) fn on_read(&self, len: usize) {
-        self.watch.frames.borrow_mut().read(self.stream, len);
-    }
-
-    /// Whether the server has sent the end of the response.
-    pub(super) fn is_whole(&self) -> bool {
-        self.watch.frames.borrow().has_whole_answer(self.stream)
-    }
-}
-
-impl Drop for Answer {
-    fn drop(&mut self) {
-        self.watch.frames.borrow_mut().forget_answer(self.stream);
-    }
-}
-
-impl Watch for ServerWatch {
-    fn feed(&self, bytes: &[u8], _: Time) {
-        self.received.set(self.received.get() + bytes.len() as u64);
-        self.frames.borrow_mut().feed(bytes);
-    }
-
-    fn must_pause(&self) -> bool {
-        self.frames.borrow().flood().is_some()
-    }
-}
-
 /// What the task of a connection waits for.
 enum Event {
     Ended(Result<(), h2::Error>),
@@ -165,7 +123,7 @@ enum Event {
     Flood(u32),
 }
 
-type H2 = Client<Io<Connection, ServerWatch>, SendPiece>;
+type H2 = Client<Io<Connection, AnswerWatch>, SendPiece>;
 
 impl Http2Connection {
     /// Begins HTTP/2 on a new connection, and waits for the server's settings. Before that it is not known how many
@@ -178,14 +136,14 @@ impl Http2Connection {
         notes: Notes,
         place: impl Place,
     ) -> Result<Rc<Http2Connection>, UpstreamError> {
-        let (connection, watch) = (Rc::new(line.connection), Rc::<ServerWatch>::default());
+        let (connection, watch) = (Rc::new(line.connection), Rc::<AnswerWatch>::default());
         let (share, window) = take_window(windows);
         let io = Io::of_server(core, Rc::clone(&connection), Rc::clone(&watch));
         let beginning = async {
             let (send, mut h2) = builder(window).handshake::<_, SendPiece>(io).await?;
             poll_fn(|cx| match Pin::new(&mut h2).poll(cx) {
                 Poll::Ready(ended) => Poll::Ready(ended.map(|()| false)),
-                Poll::Pending if watch.frames.borrow().has_settings() => Poll::Ready(Ok(true)),
+                Poll::Pending if watch.frames().has_settings() => Poll::Ready(Ok(true)),
                 Poll::Pending => Poll::Pending,
             })
             .await
@@ -247,7 +205,7 @@ impl Http2Connection {
         let mut send = self.send.borrow().clone()?;
         let idle_for = self.core.turn_time() - self.idle_since.get();
         let is_old = self.is_idle() && self.has_served.get() && idle_for >= self.idle_timeout;
-        if is_old || self.watch.frames.borrow().is_ending() {
+        if is_old || self.watch.frames().is_ending() {
             self.retire();
             return None;
         }
@@ -310,13 +268,12 @@ impl Http2Connection {
 
     /// Whether the server has declared that it did not process the request on this stream.
     pub(super) fn excludes(&self, stream: u32) -> bool {
-        self.watch.frames.borrow().excludes(stream)
+        self.watch.frames().excludes(stream)
     }
 
     /// Watches for the end of the response on this stream. Nothing of it was received yet.
-    pub(super) fn expect_answer(&self, stream: u32) -> Answer {
-        self.watch.frames.borrow_mut().expect_answer(stream);
-        Answer { watch: Rc::clone(&self.watch), stream }
+    pub(super) fn expect_answer(&self, stream: u32) -> ExpectedAnswer {
+        self.watch.expect(stream)
     }
 
     /// Registers the exchange on a stream, for as long as it lasts.
@@ -329,7 +286,7 @@ impl Http2Connection {
     /// Whether the reader of a response takes any of it within a turn. One read may deliver too much before the reader
     /// has had a chance. Nothing is received during that turn, so the check repeats only a bounded number of times.
     async fn is_being_read(&self, stream: u32) -> bool {
-        let cost = || self.watch.frames.borrow().small_cost(stream);
+        let cost = || self.watch.frames().small_cost(stream);
         let before = cost();
         self.core.turn_end().await;
         cost() < before
@@ -342,7 +299,7 @@ impl Http2Connection {
         if let Some(halves) = exchange {
             halves.cut();
         }
-        self.watch.frames.borrow_mut().forget_answer(stream);
+        self.watch.frames_mut().forget_answer(stream);
     }
 
     pub(super) fn log_fault(&self, why: &str) {
@@ -368,10 +325,10 @@ impl Http2Connection {
                 if let Poll::Ready(ended) = Pin::new(&mut h2).poll(cx) {
                     return Poll::Ready(Event::Ended(ended));
                 }
-                if let Some(stream) = self.watch.frames.borrow().flood() {
+                if let Some(stream) = self.watch.frames().flood() {
                     return Poll::Ready(Event::Flood(stream));
                 }
-                if !drains && (self.is_retired() || self.watch.frames.borrow().is_ending()) {
+                if !drains && (self.is_retired() || self.watch.frames().is_ending()) {
                     return Poll::Ready(Event::Drains);
                 }
                 if let Some(ping) = &mut ping {
@@ -455,7 +412,7 @@ impl Http2Connection {
         } else {
             Left::Nothing
         };
-        Moved { received: self.watch.received.get(), acked, left }
+        Moved { received: self.watch.received_bytes(), acked, left }
     }
 }
 

@@ -9,10 +9,9 @@ use h2::client::SendRequest;
 
 use crate::base::{CallFailure, Time};
 use crate::engine::{ByteStream, Core, Lease, StreamError};
-use crate::http2::{ConnectionQueue, MessageSendError, SendPiece, StreamQueue};
+use crate::http2::{ConnectionQueue, MessageSendError, SendPiece, SentRequest, StreamQueue};
 use crate::upstream::http2::connection::{OpenCall, demands_http1};
 use crate::upstream::http2::incoming::Incoming;
-use crate::upstream::http2::outgoing::Outgoing;
 
 /// How much of one request may wait in `h2` before its source has to wait, in bytes.
 const QUEUED_MAX: usize = 64 * 1024;
@@ -35,7 +34,7 @@ pub struct Http2Exchange {
 
 /// The request and the response of an exchange.
 pub(super) struct Halves {
-    outgoing: RefCell<Outgoing>,
+    outgoing: RefCell<SentRequest>,
     incoming: RefCell<Incoming>,
     /// Whether it was reset because its response was not read and needed too much memory.
     is_cut: Cell<bool>,
@@ -63,7 +62,7 @@ impl Http2Exchange {
             received_at: Cell::new(connection.received_at()),
             queue: StreamQueue::new(queue),
             halves: Rc::new(Halves {
-                outgoing: RefCell::new(Outgoing::new(send)),
+                outgoing: RefCell::new(SentRequest::new(send)),
                 incoming: RefCell::default(),
                 is_cut: Cell::new(false),
             }),
@@ -186,7 +185,7 @@ impl ByteStream for Http2Exchange {
     fn send(&self, lease: Lease) -> Result<(), StreamError> {
         self.halves.check()?;
         let is_tls = self.call.connection().connection().is_tls();
-        let sent = self.halves.outgoing.borrow_mut().send(lease, is_tls, &self.queue);
+        let sent = self.halves.outgoing.borrow_mut().send(lease, is_tls, &self.queue, |_| {});
         match sent {
             Ok(None) => Ok(()),
             Ok(Some(begun)) => {

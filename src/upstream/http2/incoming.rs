@@ -4,9 +4,7 @@ use std::task::{Context, Poll, ready};
 use h2::client::ResponseFuture;
 
 use crate::engine::{Lease, Pool};
-use crate::http2::{ReceivedHead, ReceivedText};
-use crate::upstream::http2::connection::Answer;
-use crate::upstream::http2::outgoing::Begun;
+use crate::http2::{BegunRequest, ExpectedAnswer, ReceivedHead, ReceivedText};
 use crate::wire::http1::Method;
 use crate::wire::http2::write_response_head;
 
@@ -22,7 +20,7 @@ struct AnswerHead {
     /// None while the request is not sent, and after the head.
     response: Option<ResponseFuture>,
     /// Detects where the server has ended the response.
-    answer: Option<Answer>,
+    answer: Option<ExpectedAnswer>,
     method: Method,
 }
 
@@ -34,7 +32,7 @@ impl Default for AnswerHead {
 
 impl Incoming {
     /// The request was sent, and this is the response to it.
-    pub(super) fn begin(&mut self, begun: Begun, answer: Answer) {
+    pub(super) fn begin(&mut self, begun: BegunRequest, answer: ExpectedAnswer) {
         self.head = AnswerHead { response: Some(begun.response), answer: Some(answer), method: begun.method };
     }
 
@@ -75,6 +73,6 @@ impl ReceivedHead for AnswerHead {
         error.is_reset()
             && error.is_remote()
             && error.reason() == Some(h2::Reason::NO_ERROR)
-            && self.answer.as_ref().is_some_and(Answer::is_whole)
+            && self.answer.as_ref().is_some_and(ExpectedAnswer::is_whole)
     }
 }

@@ -7,7 +7,6 @@ mod connection;
 mod connections;
 mod exchange;
 mod incoming;
-mod outgoing;
 mod silence;
 
 pub(super) use connection::{Http2Connection, Http2Figures, Http2Terms, Notes, Place};

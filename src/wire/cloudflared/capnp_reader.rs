@@ -260,7 +260,6 @@ impl<'m, 'a> StructReader<'m, 'a> {
     }
 
     /// Passes each text of a list to `each`.
-    #[cfg(test)]
     pub(super) fn texts(&self, index: usize, mut each: impl FnMut(&'a str)) -> Result<(), CapnpError> {
         let (segment, at, count) = match self.object(index)? {
             Object::Null => return Ok(()),

@@ -1,4 +1,4 @@
-//! The edge's side of the control stream, with which tests answer connectors.
+//! The edge's side of the control stream.
 
 use super::edge_messages::{FromConnector, bootstrapped, done, read_from_connector, registered, unknown_method};
 use super::messages::{ControlFault, MessageBuffer};
@@ -9,7 +9,7 @@ const CALLS_MAX: u32 = 1_000;
 
 /// The edge's side of a control stream. Bytes to send are [taken](ControlServer::take_output) after each call.
 #[derive(Default)]
-pub(super) struct ControlServer {
+pub struct ControlServer {
     buffer: MessageBuffer,
     output: Vec<u8>,
     /// The question of the registration that waits for its answer.
@@ -19,7 +19,7 @@ pub(super) struct ControlServer {
 }
 
 /// What a connector asks for.
-pub(super) enum ControlRequest {
+pub enum ControlRequest {
     /// To register its connection. The edge must [answer](ControlServer::answer).
     Register(Box<Registration>),
     /// To send no more calls on the connection. It is answered already.
@@ -28,7 +28,8 @@ pub(super) enum ControlRequest {
 
 impl ControlServer {
     /// The bytes to send now.
-    pub(super) fn take_output(&mut self) -> Vec<u8> {
+    #[must_use]
+    pub fn take_output(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.output)
     }
 
@@ -37,7 +38,7 @@ impl ControlServer {
     /// # Errors
     ///
     /// If the connector violates the protocol, or ends the stream.
-    pub(super) fn receive(&mut self, bytes: &[u8], mut each: impl FnMut(ControlRequest)) -> Result<(), ControlFault> {
+    pub fn receive(&mut self, bytes: &[u8], mut each: impl FnMut(ControlRequest)) -> Result<(), ControlFault> {
         let mut buffer = std::mem::take(&mut self.buffer);
         let received = buffer.receive(bytes, |message| {
             self.calls += 1;
@@ -69,7 +70,7 @@ impl ControlServer {
     }
 
     /// Answers the registration that was asked for.
-    pub(super) fn answer(&mut self, answer: &RegistrationAnswer) {
+    pub fn answer(&mut self, answer: &RegistrationAnswer) {
         if let Some(question) = self.registering.take() {
             self.output.extend(registered(question, answer));
         }

@@ -1,4 +1,4 @@
-//! The messages of the control stream as an edge reads and writes them, with which tests answer connectors.
+//! The messages of the control stream as an edge reads and writes them.
 
 use super::capnp_reader::{Message, StructReader};
 use super::capnp_writer::{MessageWriter, StructAt};

@@ -1,6 +1,7 @@
 //! The heads of calls over HTTP/2: what kind of request the edge sends, and how a connector writes the head of an answer.
 //!
-//! The fields of a server's answer stand in one field, so that nothing between connector and edge changes them.
+//! The fields of a server's answer stand in one field, so that nothing between connector and edge changes them. The edge's
+//! side is in `edge_heads`.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
@@ -11,18 +12,18 @@ use crate::wire::http1::{Framing, Method};
 use crate::wire::http2::{lines, split_field};
 
 /// The field of a request that says what it is.
-const UPGRADE: HeaderName = HeaderName::from_static("cf-cloudflared-proxy-connection-upgrade");
+pub(super) const UPGRADE: HeaderName = HeaderName::from_static("cf-cloudflared-proxy-connection-upgrade");
 /// The field of a request for a TCP connection.
 const TCP_SOURCE: HeaderName = HeaderName::from_static("cf-cloudflared-proxy-src");
 /// The identity of a trace, for the connector alone.
-const TRACE: HeaderName = HeaderName::from_static("cf-trace-id");
+pub(super) const TRACE: HeaderName = HeaderName::from_static("cf-trace-id");
 /// The field of an answer that says whether the server or the connector has answered.
-const META: HeaderName = HeaderName::from_static("cf-cloudflared-response-meta");
+pub(super) const META: HeaderName = HeaderName::from_static("cf-cloudflared-response-meta");
 /// The field of an answer with the server's own fields.
-const FIELDS: HeaderName = HeaderName::from_static("cf-cloudflared-response-headers");
+pub(super) const FIELDS: HeaderName = HeaderName::from_static("cf-cloudflared-response-headers");
 
-const OF_ORIGIN: HeaderValue = HeaderValue::from_static(r#"{"src":"origin"}"#);
-const OF_CONNECTOR: HeaderValue = HeaderValue::from_static(r#"{"src":"cloudflared"}"#);
+pub(super) const OF_ORIGIN: HeaderValue = HeaderValue::from_static(r#"{"src":"origin"}"#);
+pub(super) const OF_CONNECTOR: HeaderValue = HeaderValue::from_static(r#"{"src":"cloudflared"}"#);
 
 /// Names of fields between connector and edge that are not a server's to set.
 const INTERNAL: [&[u8]; 4] = [b":", b"cf-int-", b"cf-cloudflared-", b"cf-proxy-"];
@@ -108,11 +109,13 @@ pub fn own_answer_head(status: StatusCode) -> Response<()> {
     response
 }
 
-fn is_of_connection(name: &[u8]) -> bool {
+/// Whether a field belongs to a connection of HTTP/1.1.
+pub(super) fn is_of_connection(name: &[u8]) -> bool {
     OF_CONNECTION.iter().any(|of| name.eq_ignore_ascii_case(of.as_bytes()))
 }
 
-fn is_internal(name: &[u8]) -> bool {
+/// Whether a field is for connector and edge alone.
+pub(super) fn is_internal(name: &[u8]) -> bool {
     INTERNAL.iter().any(|start| name.len() >= start.len() && name[..start.len()].eq_ignore_ascii_case(start))
 }
 

@@ -1,17 +1,17 @@
 //! The protocol of cloudflared without input or output: registration over Cap'n Proto, and the heads of calls over HTTP/2.
 //!
 //! A connector dials the edge and is then the *server* of HTTP/2 on that connection. The edge opens one request as control
-//! stream, on which the connector registers ([`ControlClient`]). Each further request is a call.
+//! stream, on which the connector registers ([`ControlClient`], [`ControlServer`]). Each further request is a call.
 
 mod capnp_reader;
 mod capnp_writer;
 mod control_client;
-#[cfg(test)]
 mod control_server;
-#[cfg(test)]
+mod edge_heads;
 mod edge_messages;
 mod heads;
 mod messages;
+mod pushes;
 mod registration;
 mod token;
 #[cfg(test)]
@@ -19,7 +19,10 @@ mod vectors;
 
 pub use capnp_reader::CapnpError;
 pub use control_client::{ControlClient, ControlEvent};
+pub use control_server::{ControlRequest, ControlServer};
+pub use edge_heads::{AnswerFault, AnswerSource, control_request, read_answer, strip_for_connector};
 pub use heads::{RequestKind, answer_head, kind_of, own_answer_head, strip_request};
 pub use messages::ControlFault;
+pub use pushes::{PUSH_ANSWER_LEN_MAX, PushFault, push_body, push_request, read_push_answer};
 pub use registration::{Registration, RegistrationAnswer, RegistrationError, TunnelUuid, TunnelUuidError};
 pub use token::{CredentialsError, TunnelCredentials};

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::base::Secret;
+use crate::base::{Secret, TunnelId, sha256_start};
 
 /// The id of a tunnel or of a connector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,6 +31,18 @@ impl FromStr for TunnelUuid {
         let mut bytes = [0; 16];
         bytes.iter_mut().zip(digits.chunks(2)).for_each(|(byte, pair)| *byte = value(pair[0]) << 4 | value(pair[1]));
         Ok(TunnelUuid(bytes))
+    }
+}
+
+impl TunnelUuid {
+    /// The UUID of a tunnel of this project, for tokens in the form of cloudflared. It follows from the tunnel's id, and is of
+    /// the version for own uses (RFC 9562, section 5.8).
+    #[must_use]
+    pub fn of_tunnel(tunnel: &TunnelId) -> TunnelUuid {
+        let mut bytes: [u8; 16] = sha256_start(tunnel.as_str().as_bytes());
+        bytes[6] = bytes[6] & 0x0f | 0x80;
+        bytes[8] = bytes[8] & 0x3f | 0x80;
+        TunnelUuid(bytes)
     }
 }
 
@@ -113,6 +125,15 @@ impl RegistrationError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tunnel_has_one_uuid_that_follows_from_its_id() {
+        let of = |id: &str| TunnelUuid::of_tunnel(&id.parse().unwrap());
+        assert_eq!(of("tnl_demo"), of("tnl_demo"));
+        assert_ne!(of("tnl_demo"), of("tnl_other"));
+        let text = of("tnl_demo").to_string();
+        assert_eq!((&text[14..15], text.parse()), ("8", Ok(of("tnl_demo"))));
+    }
 
     #[test]
     fn a_uuid_is_read_and_written_in_its_groups() {

@@ -56,9 +56,9 @@ impl TunnelCredentials {
         TunnelCredentials::read(json, OF_FILE)
     }
 
-    /// The token that stands for them.
-    #[cfg(test)]
-    fn token(&self) -> String {
+    /// The token that stands for them, without a region.
+    #[must_use]
+    pub fn token(&self) -> String {
         let [account, tunnel, secret, _] = OF_TOKEN;
         let json = serde_json::json!({
             account: self.account,

@@ -36,6 +36,7 @@ pub use error::{BodyError, HeadError};
 pub use facts::Framing;
 pub use forward::{OriginEdit, PolicyEdit, RequestEdits, ResponseEdits, TimeLeftEdit, write_request, write_response};
 pub use method::{Method, Version};
+pub(in crate::wire) use names::EDGE_IDENTITY;
 pub use public_address::PublicAddress;
 pub use request::RequestHead;
 pub use response::ResponseHead;

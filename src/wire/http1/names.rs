@@ -88,7 +88,7 @@ const NAMES: [(&str, Known); 42] = [
 ];
 
 /// The name of [`Known::EdgeIdentity`].
-pub(super) const EDGE_IDENTITY: &str = "adit-caller";
+pub(in crate::wire) const EDGE_IDENTITY: &str = "adit-caller";
 
 /// A frequent name that is longer than those of [`OF_LENGTH`].
 const REQUEST_TIMEOUT: &str = "x-request-timeout";

@@ -1,16 +1,20 @@
+//! A request of HTTP/1.1 that is sent over HTTP/2.
+
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, SendStream};
+use http::Request;
 
 use crate::engine::{Lease, StreamError};
-use crate::http2::{HeadText, MessageSendError, SendPiece, StreamQueue, send_body};
+use crate::http2::queue::{SendPiece, StreamQueue};
+use crate::http2::sending::{HeadText, MessageSendError, send_body};
 use crate::wire::http1::{BodyDecoder, Framing, Method};
 use crate::wire::http2::request_of;
 
 /// The request of an exchange: read as HTTP/1.1, as this process wrote it, and sent as HTTP/2.
-pub(super) struct Outgoing {
+pub struct SentRequest {
     stage: Stage,
     head: HeadText,
     decoder: BodyDecoder,
@@ -27,27 +31,37 @@ enum Stage {
 }
 
 /// What sending the head of a request has begun.
-pub(super) struct Begun {
-    pub(super) method: Method,
-    pub(super) response: ResponseFuture,
+pub struct BegunRequest {
+    /// The method of the request.
+    pub method: Method,
+    /// The response to it, which is awaited.
+    pub response: ResponseFuture,
 }
 
-impl Outgoing {
-    pub(super) fn new(send: SendRequest<SendPiece>) -> Outgoing {
-        Outgoing { stage: Stage::Head(send), head: HeadText::default(), decoder: BodyDecoder::default() }
+impl SentRequest {
+    /// A request that is written next.
+    #[must_use]
+    pub fn new(send: SendRequest<SendPiece>) -> SentRequest {
+        SentRequest { stage: Stage::Head(send), head: HeadText::default(), decoder: BodyDecoder::default() }
     }
 
-    /// Takes the next bytes of the request. Returns what has begun, once the head is complete.
-    pub(super) fn send(
+    /// Takes the next bytes of the request. Returns what has begun, once the head is complete. `edit` may change the head
+    /// before it is sent.
+    ///
+    /// # Errors
+    ///
+    /// If the request cannot be sent over HTTP/2, or the stream has failed.
+    pub fn send(
         &mut self,
         mut lease: Lease,
         is_tls: bool,
         queue: &Rc<StreamQueue>,
-    ) -> Result<Option<Begun>, MessageSendError> {
+        edit: impl FnOnce(&mut Request<()>),
+    ) -> Result<Option<BegunRequest>, MessageSendError> {
         let mut begun = None;
         if matches!(self.stage, Stage::Head(_)) {
             let mut head = std::mem::take(&mut self.head);
-            let taken = head.take(&mut lease, |head| self.begin(head, is_tls));
+            let taken = head.take(&mut lease, |head| self.begin(head, is_tls, edit));
             self.head = head;
             let Some(begins) = taken? else { return Ok(None) };
             begun = Some(begins?);
@@ -56,18 +70,24 @@ impl Outgoing {
         Ok(begun)
     }
 
-    fn begin(&mut self, head: &[u8], is_tls: bool) -> Result<Begun, MessageSendError> {
+    fn begin(
+        &mut self,
+        head: &[u8],
+        is_tls: bool,
+        edit: impl FnOnce(&mut Request<()>),
+    ) -> Result<BegunRequest, MessageSendError> {
         let Stage::Head(mut send) = std::mem::replace(&mut self.stage, Stage::Failed) else {
             return Err(MessageSendError::Stream(StreamError::Closed));
         };
-        let (request, framing) = request_of(head, is_tls)
+        let (mut request, framing) = request_of(head, is_tls)
             .map_err(|why| MessageSendError::Stream(StreamError::Protocol(why.to_string().into())))?;
+        edit(&mut request);
         let method = Method::of(request.method().as_str().as_bytes());
         let is_end = matches!(framing, Framing::None | Framing::Length(0));
         let (response, stream) = send.send_request(request, is_end)?;
         self.decoder.restart(framing);
         self.stage = if is_end { Stage::Sent(stream) } else { Stage::Body(stream) };
-        Ok(Begun { method, response })
+        Ok(BegunRequest { method, response })
     }
 
     fn send_body(&mut self, lease: Lease, queue: &Rc<StreamQueue>) -> Result<(), MessageSendError> {
@@ -81,7 +101,8 @@ impl Outgoing {
     }
 
     /// The number of the stream, once there is one.
-    pub(super) fn stream_id(&self) -> Option<u32> {
+    #[must_use]
+    pub fn stream_id(&self) -> Option<u32> {
         match &self.stage {
             Stage::Body(stream) | Stage::Sent(stream) => Some(stream.stream_id().as_u32()),
             Stage::Head(_) | Stage::Failed => None,
@@ -89,7 +110,7 @@ impl Outgoing {
     }
 
     /// Ready when the server takes no more of the request.
-    pub(super) fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reason, h2::Error>> {
+    pub fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reason, h2::Error>> {
         match &mut self.stage {
             Stage::Body(stream) | Stage::Sent(stream) => stream.poll_reset(cx),
             Stage::Head(_) => Poll::Pending,
@@ -98,7 +119,7 @@ impl Outgoing {
     }
 
     /// Resets the stream with this reason.
-    pub(super) fn cancel(&mut self, reason: Reason) {
+    pub fn cancel(&mut self, reason: Reason) {
         if let Stage::Body(stream) | Stage::Sent(stream) = &mut self.stage {
             stream.send_reset(reason);
         }
