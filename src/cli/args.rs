@@ -31,7 +31,9 @@ use crate::stdio::STDIO_GUARD;
     version,
     about = "A tunnel through which AI agents reach private MCP servers with no inbound port",
     after_help = "Start here:\n  adit up                                   try it on this machine, with a demo server\n  \
-                  adit up --upstream http://127.0.0.1:9000  the same with a server of your own\n\n\
+                  adit up --upstream http://127.0.0.1:9000  the same with a server of your own\n  \
+                  adit up -- uvx mcp-server-time            the same with a server that is started by a command\n  \
+                  adit init edge, adit init connector       write the configuration of a deployment on two hosts\n\n\
                   Every setting: docs/CONFIG.md, or `adit config show`.",
     propagate_version = false,
     disable_help_subcommand = true

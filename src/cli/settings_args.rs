@@ -34,7 +34,7 @@ pub struct EngineArgs {
     /// The kernel interface for network I/O: auto, uring or epoll; auto uses io_uring where it works
     #[arg(long, value_name = "DRIVER")]
     pub driver: Option<String>,
-    /// The number of threads that carry traffic; 0 uses one for each CPU
+    /// The number of threads that carry traffic; 0 uses one for each CPU, and for every second one with `adit up`
     #[arg(long, value_name = "N")]
     pub cores: Option<String>,
     /// How much to log: off, error, warn, info, debug or trace

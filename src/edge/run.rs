@@ -66,13 +66,16 @@ impl EdgeCore {
         });
         let agents = self.core.spawn_held(agents::accept(Rc::clone(self), agents));
         let connectors = self.core.spawn_held(connectors::accept(Rc::clone(self), connectors));
+        let entry = self.edge.settings.local_links.as_ref().and_then(|cores| cores.get(usize::from(self.core.id().0)));
+        let local = entry.and_then(|entry| entry.serve_on(&self.core));
+        let local = local.map(|server| self.core.spawn_held(connectors::accept_local(Rc::clone(self), server)));
         while !self.is_draining() {
             match messages.recv().await {
                 Some(message) => self.handle(message),
                 None => break,
             }
         }
-        drop((agents, connectors));
+        drop((agents, connectors, local));
         self.finish(messages).await;
     }
 

@@ -151,5 +151,6 @@ fn settings() -> EdgeSettings {
         tasks: TaskSettings::default(),
         audit: None,
         traces: None,
+        local_links: None,
     }
 }
