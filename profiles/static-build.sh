@@ -4,6 +4,8 @@
 #
 #     profiles/static-build.sh [--check] OUTPUT
 set -euo pipefail
+# A build that fails in a command substitution ends the script, too.
+shopt -s inherit_errexit
 
 target="${ADIT_TARGET:-x86_64-unknown-linux-musl}"
 check=false

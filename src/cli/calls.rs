@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::cli::admin_client::{AdminClient, AdminError};
-use crate::cli::args::CallsArgs;
 use crate::cli::call_text::{NONE, millis, plain, stopped};
+use crate::cli::live_args::CallsArgs;
 use crate::cli::table::Table;
 use crate::cli::tunnel::print_answer;
 use crate::control::bodies::{CallInfo, CallsBody};

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use crate::base::{SERVICE_ENVS, single_value};
 use crate::cli::EXIT_USAGE;
-use crate::cli::args::{ConfigCommand, FileArgs};
+use crate::cli::check_args::ConfigCommand;
+use crate::cli::settings_args::FileArgs;
 use crate::config::{self, Config, ConfigErrors, NO_PROXY_ENVS, Origin, PROXY_ENVS, Purpose};
 
 /// The environment variables that adit reads: its own, those of proxies, and those by which systemd passes credentials

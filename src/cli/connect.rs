@@ -6,9 +6,9 @@ use std::io::IsTerminal;
 use serde_json::json;
 
 use crate::cli::announce::Announcer;
-use crate::cli::args::ConnectArgs;
 use crate::cli::clients::connector_text;
 use crate::cli::output::print;
+use crate::cli::role_args::ConnectArgs;
 use crate::cli::run::{run_role, service_manager};
 use crate::process::doctor::doctor;
 use crate::process::{ConnectorProcess, LoadedConfig, shared_reader};

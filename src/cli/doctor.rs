@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::cli::EXIT_USAGE;
-use crate::cli::args::DoctorArgs;
+use crate::cli::check_args::DoctorArgs;
 use crate::cli::output::print;
 use crate::cli::run::on_control_thread;
 use crate::config::Purpose;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use crate::cli::announce::Announcer;
-use crate::cli::args::EdgeArgs;
 use crate::cli::edge_dir::run_edge_dir;
+use crate::cli::role_args::EdgeArgs;
 use crate::cli::run::{run_role, service_manager};
 use crate::process::doctor::doctor;
 use crate::process::{EdgeProcess, LoadedConfig, shared_reader};

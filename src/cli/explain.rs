@@ -5,8 +5,8 @@ use std::fmt::Write;
 
 use crate::cli::EXIT_FAILURE;
 use crate::cli::admin_client::{AdminClient, AdminError};
-use crate::cli::args::ExplainArgs;
 use crate::cli::call_text::{millis, plain, stopped};
+use crate::cli::live_args::ExplainArgs;
 use crate::cli::output::print;
 use crate::cli::run::{RunError, on_control_thread};
 use crate::cli::tunnel::report;

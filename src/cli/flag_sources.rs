@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use crate::base::CREDENTIALS_ENV;
-use crate::cli::args::{ConnectArgs, EdgeArgs, EngineArgs, FileArgs, MCP_PATH, UpArgs};
+use crate::cli::check_args::MCP_PATH;
+use crate::cli::role_args::{ConnectArgs, EdgeArgs, UpArgs};
+use crate::cli::settings_args::{EngineArgs, FileArgs};
 use crate::config::{CREDENTIALS, ConfigErrors, FILE_ENV, FileText, Flag, Purpose, Sources, settings};
 
 /// The hosts that agents on the same machine use. `adit up` always serves them, in addition to the given host.

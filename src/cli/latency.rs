@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::cli::admin_client::{AdminClient, AdminError};
-use crate::cli::args::LatencyArgs;
 use crate::cli::call_text::{NONE, breaker_state, millis, mode_name, plain};
+use crate::cli::live_args::LatencyArgs;
 use crate::cli::table::Table;
 use crate::cli::tunnel::print_answer;
 use crate::control::bodies::{CallTimesOfLabel, DeadlineOfLabel, DeadlineWhy, LatencyBody, PhaseTimes};

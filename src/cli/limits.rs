@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::cli::admin_client::{AdminClient, AdminError};
-use crate::cli::args::LimitsArgs;
 use crate::cli::call_text::{mode_name, plain};
+use crate::cli::live_args::LimitsArgs;
 use crate::cli::table::Table;
 use crate::cli::tunnel::print_answer;
 use crate::control::bodies::{LimitInfo, OfRole, StatusBody};

@@ -20,6 +20,7 @@ mod breakers_args;
 mod call_text;
 mod call_times;
 mod calls;
+mod check_args;
 mod clients;
 mod cloudflared;
 mod command_line;
@@ -31,6 +32,7 @@ mod doctor;
 mod edge;
 mod edge_dir;
 mod error_pages;
+mod examples;
 mod exit_codes;
 mod explain;
 mod flag_sources;
@@ -39,6 +41,7 @@ mod init;
 mod init_args;
 mod latency;
 mod limits;
+mod live_args;
 mod output;
 mod policy;
 mod policy_args;
@@ -48,7 +51,9 @@ mod policy_tools;
 mod progress;
 mod report;
 mod report_args;
+mod role_args;
 mod run;
+mod settings_args;
 mod shell;
 mod shell_args;
 mod stdio_guard;
@@ -69,10 +74,7 @@ pub use admin_args::{AdminArgs, DataDirArgs};
 pub use announce::Announcer;
 pub use approvals::run_approvals;
 pub use approvals_args::{ApprovalsArgs, ApprovalsCommand, DecidedApproval};
-pub use args::{
-    CallsArgs, Cli, Command, ConfigArgs, ConfigCommand, ConnectArgs, DoctorArgs, EdgeArgs, EdgeDirCommand, EngineArgs,
-    ExplainArgs, FileArgs, LatencyArgs, ProfileArgs, TaskOrderArg, TasksArgs, UpArgs, VersionArgs,
-};
+pub use args::{Cli, Command, VersionArgs};
 pub use audit::run_audit;
 pub use audit_args::{
     AuditArgs, AuditCommand, AuditExportArgs, AuditFilterArgs, AuditFormat, AuditQueryArgs, AuditVerifyArgs,
@@ -80,6 +82,7 @@ pub use audit_args::{
 pub use breakers::run_breakers;
 pub use breakers_args::{BreakersArgs, BreakersCommand, ForcedBreaker};
 pub use calls::run_calls;
+pub use check_args::{ConfigArgs, ConfigCommand, DoctorArgs};
 pub use clients::{ClientConfigArgs, ClientName, run_client_config};
 pub use cloudflared::{CloudflaredArgs, cloudflared_words, run_cloudflared};
 pub use config::{environment, run_config};
@@ -95,11 +98,14 @@ pub use init::run_init;
 pub use init_args::{InitArgs, InitConnectorArgs, InitEdgeArgs, InitRole};
 pub use latency::run_latency;
 pub use limits::run_limits;
+pub use live_args::{CallsArgs, ExplainArgs, LatencyArgs, TaskOrderArg, TasksArgs};
 pub use policy::run_policy;
 pub use policy_args::{PolicyArgs, PolicyCommand, PolicyDiffArgs, PolicyExplainArgs};
 pub use report::run_report;
 pub use report_args::{ReportArgs, ReportFormat};
+pub use role_args::{ConnectArgs, EdgeArgs, EdgeDirCommand, UpArgs};
 pub use run::{EXIT_FAILURE, RunError};
+pub use settings_args::{EngineArgs, FileArgs, ProfileArgs};
 pub use shell::{run_completions, run_man};
 pub use shell_args::{CompletionsArgs, ManArgs, ShellName};
 pub use stdio_guard::{StdioGuardArgs, run_stdio_guard};

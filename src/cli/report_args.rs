@@ -1,6 +1,6 @@
 use clap::{Args, ValueEnum};
 
-use crate::cli::args::FileArgs;
+use crate::cli::settings_args::FileArgs;
 
 /// The arguments of `adit report`.
 #[derive(Args)]

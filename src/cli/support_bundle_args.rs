@@ -2,7 +2,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::cli::args::{FileArgs, MCP_PATH};
+use crate::cli::check_args::MCP_PATH;
+use crate::cli::settings_args::FileArgs;
 
 /// The arguments of `adit support-bundle`.
 #[derive(Args)]

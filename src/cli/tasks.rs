@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::cli::admin_client::{AdminClient, AdminError};
-use crate::cli::args::TasksArgs;
 use crate::cli::call_text::{millis, plain};
+use crate::cli::live_args::TasksArgs;
 use crate::cli::table::Table;
 use crate::cli::tunnel::print_answer;
 use crate::control::bodies::{TaskInfo, TaskNamedBy, TaskSummary, TasksBody};

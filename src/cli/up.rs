@@ -8,11 +8,11 @@ use serde_json::json;
 
 use crate::base::{hex, shell_word};
 use crate::cli::announce::Announcer;
-use crate::cli::args::UpArgs;
 use crate::cli::call_times::{live_json, live_line, once_json, once_table, tool_calls};
 use crate::cli::clients::up_text;
 use crate::cli::command_line::CommandLine;
 use crate::cli::output::print;
+use crate::cli::role_args::UpArgs;
 use crate::cli::run::{EXIT_FAILURE, on_control_thread, refuse};
 use crate::config::Config;
 use crate::process::{

@@ -10,7 +10,7 @@ use crate::connector::connector_core::ConnectorCore;
 use crate::connector::settings::EdgeAddress;
 use crate::dial::{Proxy, Resolver, connect_first};
 use crate::engine::driver::SocketOptions;
-use crate::engine::{Core, Socket};
+use crate::engine::{Core, LocalEntry, Socket};
 use crate::tls::{ClientConfig, Connection, HandshakeError, ServerName};
 
 /// The parameters for connections to one edge.
@@ -18,6 +18,8 @@ pub(super) struct Dialer<'a> {
     pub(super) core: &'a Core,
     pub(super) resolver: &'a Resolver,
     pub(super) edge: &'a EdgeAddress,
+    /// The way to it, if it runs in this process.
+    pub(super) local: Option<&'a LocalEntry>,
     /// The name that the edge's certificate must contain; by default the host of its address.
     pub(super) edge_name: Option<&'a str>,
     /// The proxy through which it is reached, if there is one.
@@ -43,10 +45,12 @@ pub(super) async fn dial(
     config: Option<&Arc<ClientConfig>>,
 ) -> Result<Connection, ConnectError> {
     let settings = &core.connector.settings;
+    let local = settings.local_edge.as_ref().and_then(|cores| cores.get(usize::from(core.core.id().0)));
     let dialer = Dialer {
         core: &core.core,
         resolver: &core.resolver,
         edge: &settings.edges[edge],
+        local,
         edge_name: settings.edge_name.as_deref(),
         proxy: settings.proxies.get(edge).and_then(Option::as_ref),
         fallback: settings
@@ -106,6 +110,13 @@ impl Dialer<'_> {
     /// A connection to the edge, and its address.
     async fn connect(&self, port: u16, limit: Duration, deadline: Time) -> Result<(Socket, String), ConnectError> {
         let (core, host) = (self.core, &*self.edge.host);
+        if let Some(local) = self.local {
+            let address = self.edge.to_string();
+            let connected = local.connect(core).await;
+            return connected
+                .map(|socket| (socket, address.clone()))
+                .map_err(|error| ConnectError::Connect { address, reason: error.to_string() });
+        }
         if let Some(proxy) = self.proxy {
             let connected = proxy.connect(core, self.resolver, (host, port), deadline).await;
             let socket = connected.map_err(|cause| ConnectError::Proxy { proxy: proxy.to_string(), cause })?;

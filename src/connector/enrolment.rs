@@ -87,7 +87,7 @@ pub async fn trade(
 ) -> Result<Grant, TradeError> {
     let is_preferred = AtomicBool::new(false);
     let fallback = fallback_port.map(|port| Fallback { port, is_preferred: &is_preferred });
-    let dialer = Dialer { core, resolver, edge, edge_name, proxy, fallback, limit: TRADE_TIMEOUT };
+    let dialer = Dialer { core, resolver, edge, local: None, edge_name, proxy, fallback, limit: TRADE_TIMEOUT };
     let connection = dialer.dial(Some(tls.enrol())).await?;
     match ask(core, &connection, request, TRADE_TIMEOUT).await? {
         EnrolAnswer::Granted(grant) => Ok(grant),

@@ -9,7 +9,7 @@ use crate::connector::settings::ConnectorRoute;
 use crate::exchange::{FailedCall, Refusal, forwarded_peer, trace_of};
 use crate::latency::{
     CallFilter, CallLine, CallPhases, CallRecord, CallStage, ConnectorStamps, FoundCall, HostText, Outcome, OwnAnswer,
-    Phase, PolicyMark, TraceId,
+    Phase, TraceId,
 };
 use crate::link::CarrierStream;
 use crate::wire::http1::RequestHead;
@@ -81,12 +81,6 @@ impl CallContext<'_> {
             Caller::Agent(agent) => &agent.address,
         };
         text.parse().ok()
-    }
-
-    /// Adds a call that the policy of its route denied.
-    pub(super) fn keep_denied(&self, head: &RequestHead, own: OwnAnswer, policy: Option<PolicyMark>) {
-        let (stage, outcome) = (CallStage::Policy, Some(Outcome::Denied));
-        self.core.figures.keep(&CallRecord { stage, outcome, policy, ..self.kept(head).with_own(Some(own)) });
     }
 
     /// Adds a request that cannot be parsed.

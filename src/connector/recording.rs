@@ -7,7 +7,8 @@ use crate::connector::settings::ConnectorRoute;
 use crate::connector::shared::Counters;
 use crate::exchange::{CallFailure, CallReport, FailedCall, requested_host, trace_of};
 use crate::latency::{
-    CallOrigin, CallPhases, CallRecord, CallStage, CallerTimeSource, Outcome, Phase, Retries, SampledCall, TraceQueue,
+    CallOrigin, CallPhases, CallRecord, CallStage, CallerTimeSource, Outcome, OwnAnswer, Phase, Retries, SampledCall,
+    TraceQueue,
 };
 use crate::route::Hostname;
 use crate::serve::{
@@ -143,10 +144,35 @@ pub(super) fn record(
     let kept = kept.with_own(failure.map(|failure| failure.own_answer(report)));
     core.figures.keep(&kept);
     if let Some((traces, sampled)) = sampled {
-        let host = requested_host(request.head()).ok();
-        let route = host.and_then(|host| core.upstreams.route_of(&host, |route| route.name.to_string()));
-        export_call(traces, request, sampled, kept, stamps.points(now), &route.unwrap_or_default());
+        let route = route_name(context, request);
+        export_call(traces, request, sampled, kept, stamps.points(now), &route);
     }
+}
+
+/// Records a call that the policy of its route denied.
+pub(super) fn record_denied(context: CallContext<'_>, request: &mut impl Request, own: OwnAnswer) {
+    let core = context.core;
+    let policy = request.label().and_then(|label| label.policy_mark());
+    let kept = CallRecord {
+        stage: CallStage::Policy,
+        outcome: Some(Outcome::Denied),
+        policy,
+        ..context.kept(request.head()).with_own(Some(own))
+    };
+    core.figures.keep(&kept);
+    let Some(traces) = core.connector.settings.traces.as_deref() else { return };
+    if let Some(sampled) = sample(context, request, traces) {
+        let points = CallEnd::new(request.began()).stamps.points(core.core.turn_time());
+        let route = route_name(context, request);
+        export_call(traces, request, sampled, kept, points, &route);
+    }
+}
+
+/// The name of the route of a request; empty if its route is gone.
+fn route_name(context: CallContext<'_>, request: &impl Request) -> String {
+    let host = requested_host(request.head()).ok();
+    let name = host.and_then(|host| context.core.upstreams.route_of(&host, |route| route.name.to_string()));
+    name.unwrap_or_default()
 }
 
 /// Whether the call is sampled. The calls of an inner TLS session share the number of the session, so the edge has no

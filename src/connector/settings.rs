@@ -7,6 +7,7 @@ use crate::connector::cloudflared_settings::CloudflaredSettings;
 use crate::connector::edge_tls::EdgeTls;
 use crate::connector::identity::RouteIdentity;
 use crate::dial::Proxy;
+use crate::engine::LocalEntry;
 use crate::exchange::OriginRules;
 use crate::identity::RouteAuth;
 use crate::latency::{TaskSettings, TraceQueue};
@@ -109,6 +110,8 @@ pub struct ConnectorSettings {
     pub audit: Option<AuditLog>,
     /// The calls whose spans are exported, if traces are.
     pub traces: Option<Arc<TraceQueue>>,
+    /// The ways to an edge of this process, one for each core. They are used in place of its address.
+    pub local_edge: Option<Arc<[LocalEntry]>>,
     /// The wall clock for checking tokens.
     pub clock: WallClock,
     /// How the connector registers with edges of cloudflared; none for edges of this project.
@@ -148,6 +151,7 @@ impl ConnectorSettings {
             tasks: TaskSettings { tasks_max: 1_000, ..TaskSettings::default() },
             audit: None,
             traces: None,
+            local_edge: None,
             clock: WallClock::default(),
             cloudflared: None,
         }

@@ -12,7 +12,7 @@ use crate::connector::call_request::CallRequest;
 use crate::connector::cancel::cancel;
 use crate::connector::connector_core::ConnectorCore;
 use crate::connector::places::QueueNotes;
-use crate::connector::recording::{Noted, TaskEnd, add_call_to_task, guarded, record, report_of};
+use crate::connector::recording::{Noted, TaskEnd, add_call_to_task, guarded, record, record_denied, report_of};
 use crate::connector::settings::{ConnectorRoute, FixedAnswer};
 use crate::connector::shared::Counters;
 use crate::connector::upstreams::CallTerms;
@@ -455,8 +455,7 @@ impl StreamCalls<'_> {
                     Counters::add(&core.connector.counters.calls_unevaluated);
                 }
                 let own = denied.own_answer();
-                let policy = request.label().and_then(|label| label.policy_mark());
-                self.context.keep_denied(request.head(), own, policy);
+                record_denied(self.context, request, own);
                 self.add_denied_to_task(request);
                 self.context.record_denied(&self.work.agents.audit, request, own);
                 if !self.work.agents.audit.is_settled(&core.core).await {

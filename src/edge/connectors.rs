@@ -1,6 +1,6 @@
 //! Connections of connectors: accepted, registered, and run as links.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
 use futures_lite::future;
@@ -17,7 +17,7 @@ use crate::edge::presence::Booking;
 use crate::edge::registration::{self, Claim, ClientCertificate, Denied, Registered};
 use crate::edge::shared::{Counters, StrangerTrouble};
 use crate::engine::driver::SocketOptions;
-use crate::engine::{ByteStream, Lease, Listener, Socket, leases_of};
+use crate::engine::{ByteStream, Lease, Listener, LocalServer, Socket, leases_of};
 use crate::link::{Carrier, CarrierEnded, Link};
 use crate::policy::LeftOut;
 use crate::tls::{ALPN_ENROL, Connection, HandshakeError, TlsError};
@@ -60,7 +60,7 @@ pub(super) async fn accept(core: Rc<EdgeCore>, listener: Listener) {
                         let (peer, first) = core.gate.accept(Port::Connectors, pre_accept, &socket).await?;
                         Ok((socket, peer, first.into_iter().collect()))
                     };
-                    set_up(core, peer, opening).await;
+                    set_up(core, peer, LinkCore::Fewest, opening).await;
                 });
             }
             Err(error) => {
@@ -68,6 +68,19 @@ pub(super) async fn accept(core: Rc<EdgeCore>, listener: Listener) {
                 tracing::warn!(%error, "cannot accept a connector's connection");
             }
         }
+    }
+}
+
+/// Accepts the connector of this process until it is dropped.
+pub(super) async fn accept_local(core: Rc<EdgeCore>, mut server: LocalServer) {
+    let peer = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+    while let Some(socket) = server.accept().await {
+        let Some(admitted) = core.gate.admit_directly(Port::Connectors, peer) else { continue };
+        let task_core = Rc::clone(&core);
+        core.core.spawn(async move {
+            let opening = std::future::ready(Ok((socket, admitted, Vec::new())));
+            set_up(&task_core, Some(peer), LinkCore::Own, opening).await;
+        });
     }
 }
 
@@ -79,7 +92,7 @@ pub(super) fn take_in(core: &Rc<EdgeCore>, socket: Socket, first: Vec<Lease>, pe
     let task_core = Rc::clone(core);
     core.core.spawn(async move {
         let address = peer.peer;
-        set_up(&task_core, address, std::future::ready(Ok((socket, peer, first)))).await;
+        set_up(&task_core, address, LinkCore::Fewest, std::future::ready(Ok((socket, peer, first)))).await;
     });
 }
 
@@ -92,6 +105,15 @@ pub(super) fn is_crowded(core: &EdgeCore) -> bool {
     is_crowded
 }
 
+/// The core on which a link will run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LinkCore {
+    /// The core with the fewest links of the connector.
+    Fewest,
+    /// The core that accepted it: a connection within the process cannot move.
+    Own,
+}
+
 /// An admitted connection of a connector, its peer, and the bytes that were read.
 type Opening = (Socket, PeerInfo, Vec<Lease>);
 
@@ -99,6 +121,7 @@ type Opening = (Socket, PeerInfo, Vec<Lease>);
 async fn set_up(
     core: &Rc<EdgeCore>,
     address: Option<SocketAddr>,
+    place: LinkCore,
     opening: impl Future<Output = Result<Opening, LinkSetupError>>,
 ) {
     core.unregistered.set(core.unregistered.get() + 1);
@@ -106,7 +129,7 @@ async fn set_up(
     let greeted = greeted.await;
     core.unregistered.set(core.unregistered.get() - 1);
     let served = match greeted {
-        Ok(Some((greeted, peer))) => register(core, greeted, &peer).await,
+        Ok(Some((greeted, peer))) => register(core, greeted, &peer, place).await,
         Ok(None) | Err(LinkSetupError::Proxy(AdmissionError::Refused)) => Ok(()),
         Err(error) => Err(error),
     };
@@ -209,14 +232,23 @@ async fn read_hello(core: &EdgeCore, connection: Connection, mut bytes: Vec<u8>)
 }
 
 /// Registers a connector's link and hands it over to the core on which it will run.
-async fn register(core: &Rc<EdgeCore>, greeted: Greeted, peer: &PeerInfo) -> Result<(), LinkSetupError> {
+async fn register(
+    core: &Rc<EdgeCore>,
+    greeted: Greeted,
+    peer: &PeerInfo,
+    place: LinkCore,
+) -> Result<(), LinkSetupError> {
     let hello = &greeted.hello;
     let proof = match check(core, hello, greeted.connection.peer_certificate().as_ref(), peer) {
         Ok(proof) => proof,
         Err(denied) => return refuse(core, greeted, &denied, peer).await,
     };
     let max = core.edge.tables().admission.links_per_tunnel;
-    let booked = core.edge.presence.book(&hello.tunnel, hello.instance, core.core.id(), max);
+    let (presence, own) = (&core.edge.presence, core.core.id());
+    let booked = match place {
+        LinkCore::Fewest => presence.book(&hello.tunnel, hello.instance, own, max),
+        LinkCore::Own => presence.book_on(&hello.tunnel, hello.instance, own, max),
+    };
     let Some(booking) = booked else {
         let denied = refuse_overloaded(core, hello);
         return refuse(core, greeted, &denied, peer).await;

@@ -74,13 +74,16 @@ impl EdgeCore {
         let cloudflared = cloudflared.zip(self.edge.settings.cloudflared.as_ref()).map(|(listener, at)| {
             self.core.spawn_held(cloudflared::accept(Rc::clone(self), listener, Arc::clone(&at.tls)))
         });
+        let entry = self.edge.settings.local_links.as_ref().and_then(|cores| cores.get(usize::from(self.core.id().0)));
+        let local = entry.and_then(|entry| entry.serve_on(&self.core));
+        let local = local.map(|server| self.core.spawn_held(connectors::accept_local(Rc::clone(self), server)));
         while !self.is_draining() {
             match messages.recv().await {
                 Some(message) => self.handle(message),
                 None => break,
             }
         }
-        drop((agents, connectors, cloudflared));
+        drop((agents, connectors, cloudflared, local));
         self.finish(messages).await;
     }
 

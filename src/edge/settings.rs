@@ -7,6 +7,7 @@ use crate::base::{BreakerTerms, ConcurrencyTerms, DeadlineTerms, HostSet, Shared
 use crate::edge::agent_routes::AgentRoutes;
 use crate::edge::certify::Certifier;
 use crate::edge::credential::TunnelEntry;
+use crate::engine::LocalEntry;
 use crate::engine::driver::SocketOptions;
 use crate::exchange::OriginRules;
 use crate::latency::{LatencySettings, SlowCallSettings, TaskSettings, TraceQueue};
@@ -116,6 +117,8 @@ pub struct EdgeSettings {
     pub audit: Option<AuditLog>,
     /// The calls whose spans are exported, if traces are.
     pub traces: Option<Arc<TraceQueue>>,
+    /// The ways in for a connector of this process, one for each core.
+    pub local_links: Option<Arc<[LocalEntry]>>,
 }
 
 impl EdgeSettings {
@@ -169,6 +172,7 @@ impl EdgeSettings {
             tasks: TaskSettings { tasks_max: 1_000, ..TaskSettings::default() },
             audit: None,
             traces: None,
+            local_links: None,
         }
     }
 }

@@ -152,5 +152,6 @@ fn settings() -> EdgeSettings {
         tasks: TaskSettings::default(),
         audit: None,
         traces: None,
+        local_links: None,
     }
 }

@@ -86,8 +86,8 @@ impl ConnectorProcess {
         let state_dir = open_state_dir(connect_config)?;
         let audit = start_audit(&config)?;
         settings.audit = log_of(audit.as_ref());
-        let telemetry = Telemetry::of(&config, RoleKind::Connector)?;
-        settings.traces = telemetry.traces.clone();
+        let telemetry = Telemetry::of(&config, &[RoleKind::Connector])?;
+        settings.traces = telemetry.traces_of(RoleKind::Connector);
 
         let core_count = engine.core_count();
         let callers = settings.edge_tls.as_ref().map(|tls| Arc::clone(tls.callers())).unwrap_or_default();

@@ -16,7 +16,7 @@ use crate::control::{
     Provisioning, RoleKind, ServiceManager, Signing, State, forward_events, serve_certifications, signals,
 };
 use crate::edge::{CertifyRequest, Edge, EdgeEvent, EdgeTables, certifier};
-use crate::engine::{Cores, EngineSettings, MailReceiver, Reservation, StartError, mailbox};
+use crate::engine::{Cores, EngineSettings, LocalEntry, MailReceiver, Reservation, StartError, mailbox};
 use crate::latency::TraceQueue;
 use crate::process::approval_file::ApprovalFile;
 use crate::process::approval_webhook::{ApprovalNotices, approval_notices};
@@ -92,14 +92,14 @@ impl EdgeProcess {
         policies.begin(&config.identity)?;
         let inventories = Inventories::open(home)?;
         policies.inventories = Arc::clone(&inventories);
-        let telemetry = Telemetry::of(&config, RoleKind::Edge)?;
+        let telemetry = Telemetry::of(&config, &[RoleKind::Edge])?;
         let tables = sealed_edge_tables(edge_config, admission.read(&config)?, &mut policies, &identity.seals)?;
 
         // Stage 2: take what only one process can have, which are the listeners and the store.
         let audit = start_audit(&config)?;
         inventories.record_in(log_of(audit.as_ref()));
-        let records = (log_of(audit.as_ref()), telemetry.traces.clone());
-        let bound = BoundEdge::bind(edge_config, engine.core_count(), &identity, tables, records).await?;
+        let records = (log_of(audit.as_ref()), telemetry.traces_of(RoleKind::Edge));
+        let bound = BoundEdge::bind(edge_config, engine.core_count(), &identity, tables, records, None).await?;
         let serving = Serving::new(Arc::clone(&bound.edge), engine.core_count(), Arc::clone(&identity.seals));
         let store = match data_dir {
             Some(dir) => {
@@ -239,6 +239,7 @@ impl BoundEdge {
         identity: &EdgeTlsIdentity,
         tables: EdgeTables,
         (audit, traces): (Option<AuditLog>, Option<Arc<TraceQueue>>),
+        local_links: Option<Arc<[LocalEntry]>>,
     ) -> Result<BoundEdge, RunError> {
         let agents = reserve("agents", config.agents_listen, "--listen").await?;
         let connectors = reserve("connectors", config.connectors_listen, "--connectors-listen").await?;
@@ -262,7 +263,7 @@ impl BoundEdge {
                 .map(|authority| Certifying { authority: authority.current(), requests }),
         };
         let mut settings = edge_settings(config, &listeners, cores)?;
-        (settings.audit, settings.traces) = (audit, traces);
+        (settings.audit, settings.traces, settings.local_links) = (audit, traces, local_links);
         let connections = u64::from(config.connections_max);
         let allowed = connections_within_file_limit(connections);
         if allowed < connections {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::config::{Config, OtlpConfig, read_named};
 use crate::control::RoleKind;
 use crate::control::State;
-use crate::control::otlp::{HeadersFile, OtlpEndpoint, OtlpExporter, OtlpSettings, RunningExport};
+use crate::control::otlp::{HeadersFile, OtlpEndpoint, OtlpExporter, OtlpSettings, RoleTraces, RunningExport};
 use crate::latency::{TraceQueue, TraceSettings};
 use crate::process::error::RunError;
 use crate::process::random::random_number;
@@ -14,42 +14,57 @@ use crate::process::random::random_number;
 /// The maximum length of the CA file, in bytes.
 const CA_FILE_LEN_MAX: usize = 256 * 1024;
 
+/// The name of the service of a process with both roles.
+const BOTH_ROLES: &str = "adit-up";
+
 /// The export of a process, which is not running yet.
 #[derive(Default)]
 pub(super) struct Telemetry {
-    /// The queue for sampled calls, if traces are exported.
-    pub(super) traces: Option<Arc<TraceQueue>>,
+    traces: Vec<(RoleKind, Arc<TraceQueue>)>,
     exporter: Option<OtlpExporter>,
 }
 
 impl Telemetry {
-    /// Reads what the configuration says of the export.
+    /// Reads what the configuration says of the export of a process with these roles.
     ///
     /// # Errors
     ///
     /// If a configured file cannot be used.
-    pub(super) fn of(config: &Config, role: RoleKind) -> Result<Telemetry, RunError> {
+    pub(super) fn of(config: &Config, roles: &[RoleKind]) -> Result<Telemetry, RunError> {
         let otlp = &config.otlp;
         let Some(endpoint) = endpoint_of(otlp)? else { return Ok(Telemetry::default()) };
-        let instance = random_number()?;
-        let settings = TraceSettings {
-            sampled: otlp.sample_ratio.0,
-            queue_max: otlp.queue_max as usize,
-            process: instance,
-            joins_edge: otlp.child_of_edge,
-        };
-        let traces = otlp.traces.then(|| Arc::new(TraceQueue::new(settings)));
-        let service_name = otlp.service_name.as_ref();
+        let name = |default: String| otlp.service_name.as_ref().map_or(default, |name| name.0.clone());
+        let name_of = |role: RoleKind| name(format!("adit-{}", role.as_str()));
+        let mut traces = Vec::new();
+        for role in roles.iter().copied().filter(|_| otlp.traces) {
+            let settings = TraceSettings {
+                sampled: otlp.sample_ratio.0,
+                queue_max: otlp.queue_max as usize,
+                process: random_number()?,
+                joins_edge: otlp.child_of_edge,
+            };
+            let calls = Arc::new(TraceQueue::new(settings));
+            traces.push(RoleTraces { role, service_name: name_of(role), calls });
+        }
+        let queues = traces.iter().map(|traces| (traces.role, Arc::clone(&traces.calls))).collect();
         let exporter = OtlpExporter::new(OtlpSettings {
             endpoint,
-            traces: traces.clone(),
+            traces,
             traces_interval: otlp.traces_interval_ms.into(),
             metrics_interval: metrics_interval(otlp),
-            role,
-            service_name: service_name.map_or_else(|| format!("adit-{}", role.as_str()), |name| name.0.clone()),
-            instance,
+            service_name: match roles {
+                [role] => name_of(*role),
+                _ => name(BOTH_ROLES.to_owned()),
+            },
+            instance: random_number()?,
         });
-        Ok(Telemetry { traces, exporter: Some(exporter) })
+        Ok(Telemetry { traces: queues, exporter: Some(exporter) })
+    }
+
+    /// The queue for sampled calls of this role, if traces are exported.
+    pub(super) fn traces_of(&self, role: RoleKind) -> Option<Arc<TraceQueue>> {
+        let found = self.traces.iter().find(|(of, _)| *of == role);
+        found.map(|(_, calls)| Arc::clone(calls))
     }
 
     /// Starts the export, if there is one.

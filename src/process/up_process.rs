@@ -14,11 +14,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::config::{Config, ConnectConfig, EdgeConfig};
 use crate::connector::EdgeAddress;
 use crate::control::audit::AuditWriter;
+use crate::control::otlp::RunningExport;
 use crate::control::{
     ConnectorRole, Control, ControlParts, DRAIN_GRACE, EdgeRole, Notice, OnceClient, OnceReport, ProcessFacts,
     ProcessRequest, Report, Role, RoleEvent, RoleKind, State, forward_events, reachable, serve_resolves, signals,
 };
-use crate::engine::{Cores, EngineSettings, Reservation};
+use crate::engine::{Cores, EngineSettings, LocalEntry, Reservation};
+use crate::latency::TraceQueue;
 use crate::policy::PinMode;
 use crate::process::audit::{log_of, start_audit};
 use crate::process::ca_file::CaFile;
@@ -36,6 +38,7 @@ use crate::process::settings::{
     credentials, edge_tables, engine_settings,
 };
 use crate::process::source::{connect_of, edge_of};
+use crate::process::telemetry::Telemetry;
 use crate::route::{HostPattern, RouteName};
 use crate::serve::AuditLog;
 use crate::tls::{Authority, CertSet, ReloadingCerts, Roots};
@@ -59,6 +62,7 @@ pub struct UpProcess {
     cores: Cores,
     admin: Option<AbortOnDrop>,
     audit: Option<AuditWriter>,
+    telemetry: Option<RunningExport>,
     _listeners: [Reservation; 2],
     _demo: Option<AbortOnDrop>,
     /// Fetch the keys of identity providers for as long as the process runs.
@@ -119,10 +123,7 @@ impl UpProcess {
             let why = "with `adit up` nobody can approve a call: remove `approvals.webhook_url`, or use `adit edge` and `adit connect`";
             return Err(RunError::Other(why.to_owned()));
         }
-        if config.otlp.endpoint.is_some() {
-            let why = "`adit up` exports no traces and metrics: remove `otlp.endpoint`, or use `adit edge` and `adit connect`";
-            return Err(RunError::Other(why.to_owned()));
-        }
+        let telemetry = Telemetry::of(config, &[RoleKind::Edge, RoleKind::Connector])?;
         let (mut policies, mut trust) = (PolicyReader::default(), UpstreamTrust::default());
         policies.begin(&config.identity)?;
         trust.policies.begin(&config.identity)?;
@@ -130,14 +131,20 @@ impl UpProcess {
         let tables = edge_tables(edge_config, admission, &mut policies, |_| name.clone())?;
         let audit = start_audit(config)?;
         let log = || log_of(audit.as_ref());
-        let bound = BoundEdge::bind(edge_config, core_count, &identity, tables, (log(), None)).await?;
+        let records = (log(), telemetry.traces_of(RoleKind::Edge));
+        // A command is on this machine in any case, so its calls need no connection of the system between the roles. With another
+        // server they have one, as with two hosts, so that its time is measured.
+        let is_command = connect_config.routes.iter().all(|route| route.upstream.is_stdio());
+        let local: Option<Arc<[LocalEntry]>> =
+            is_command.then(|| (0..core_count).map(|_| LocalEntry::default()).collect());
+        let bound = BoundEdge::bind(edge_config, core_count, &identity, tables, records, local.clone()).await?;
         let prepared = prepare_connector(
-            log(),
+            (log(), telemetry.traces_of(RoleKind::Connector)),
             connect_config,
             (core_count, &mut trust),
             &name,
             &authority,
-            bound.connectors.address(),
+            (bound.connectors.address(), local),
         )?;
         policies.put_in_force();
         trust.policies.put_in_force();
@@ -187,11 +194,22 @@ impl UpProcess {
         });
         control.started().await?;
         let admin = serve_admin_if(admin, Arc::clone(&state), None)?;
+        let telemetry = telemetry.start(&state);
         tracing::info!("driver: {}", facts.driver_why);
         let handle = UpHandle { facts, agents, state, linked, authority };
         let listeners = [bound.agents, bound.connectors];
         let callers = [policies.callers, trust.policies.callers];
-        Ok(UpProcess { handle, control, cores, admin, audit, _listeners: listeners, _demo: demo, _callers: callers })
+        Ok(UpProcess {
+            handle,
+            control,
+            cores,
+            admin,
+            audit,
+            telemetry,
+            _listeners: listeners,
+            _demo: demo,
+            _callers: callers,
+        })
     }
 
     /// A handle for a session beside the roles.
@@ -213,6 +231,9 @@ impl UpProcess {
         let result = run_beside(&mut self.control, session).await?;
         drop(self.admin);
         self.cores.join().map_err(RunError::io("a core failed"))?;
+        if let Some(telemetry) = self.telemetry {
+            telemetry.finish().await;
+        }
         if let Some(audit) = self.audit {
             audit.close();
         }
@@ -293,18 +314,18 @@ impl UpHandle {
 
 /// Prepares a connector that trusts only this authority and dials this edge.
 fn prepare_connector(
-    audit: Option<AuditLog>,
+    (audit, traces): (Option<AuditLog>, Option<Arc<TraceQueue>>),
     config: &ConnectConfig,
     (core_count, trust): (usize, &mut UpstreamTrust),
     name: &RouteName,
     authority: &Authority,
-    edge: SocketAddr,
+    (edge, local): (SocketAddr, Option<Arc<[LocalEntry]>>),
 ) -> Result<PreparedConnector, RunError> {
     let mut roots = Roots::new();
     roots.add_der(authority.cert_der().clone())?;
     let edge = EdgeAddress { host: edge.ip().to_string().into(), port: edge.port() };
     let mut settings = connector_settings(config, vec![edge], roots, credentials(config)?)?;
-    settings.audit = audit;
+    (settings.audit, settings.traces, settings.local_edge) = (audit, traces, local);
     let tables = connector_tables(config, core_count, trust, |_| name.clone())?;
     Ok(PreparedConnector::new(settings, tables, core_count, random_number()?))
 }

@@ -21,7 +21,8 @@ use crate::wire::mcp::{Call, Era, FIRST_STATELESS_REVISION, INITIALIZE, PROTOCOL
 use crate::wire::stdio::{AgentFault, AnswerMeaning, Envelope, EnvelopeError, Heard};
 
 /// The methods whose target the head has to name (2026-07-28, "Standard request headers").
-const NAMED_IN_HEAD: [&str; 3] = ["tools/call", "prompts/get", "resources/read"];
+const NAMED_IN_HEAD: [&str; 3] = [TOOLS_CALL, "prompts/get", "resources/read"];
+const TOOLS_CALL: &str = "tools/call";
 /// The paths at which the server is called. Others do not exist, so that nobody takes this for an authorization server.
 const PATHS: [&[u8]; 2] = [b"/mcp", b"/"];
 
@@ -159,6 +160,10 @@ impl<'a> HttpExchange<'a> {
             Ok(session) => session,
             Err(reply) => return Ok(Err(reply)),
         };
+        if self.is_without_session && method == TOOLS_CALL && child.mirrored.borrow().differs(&self.buffers.head, body)
+        {
+            return Ok(Err(Reply::error(400, HEADER_MISMATCH, "an Mcp-Param field differs from the message")));
+        }
         if !child.has_room() {
             let Self { buffers, socket, .. } = self;
             buffers.while_connected(socket, child.room()).await.ok_or(ExchangeEnd::Stream)?;
@@ -287,6 +292,9 @@ impl<'a> HttpExchange<'a> {
     ) -> Result<(), ExchangeEnd> {
         let (head, is_without_session) = (&self.buffers.head, self.is_without_session);
         let asks_for_era = is_without_session && head.get(crate::wire::mcp::METHOD) == Some(b"server/discover");
+        if is_without_session && code.is_none() && head.get(crate::wire::mcp::METHOD) == Some(b"tools/list") {
+            child.mirrored.borrow_mut().learn(&message);
+        }
         let is_first_revision = head.get(PROTOCOL_VERSION) == Some(FIRST_STATELESS_REVISION.as_bytes());
         if asks_for_era && is_first_revision && code.is_some() {
             used.children.on_refused(child);

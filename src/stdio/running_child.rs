@@ -14,7 +14,9 @@ use crate::stdio::mail::{HeldBytes, Mail};
 use crate::stdio::session::Session;
 use crate::stdio::settings::StdioSettings;
 use crate::stdio::stats::{StdioEvent, StdioStats};
-use crate::wire::stdio::{AgentFault, Asker, Effect, Heard, Multiplexer, MultiplexerLimits, MuxCounts, StdioSession};
+use crate::wire::stdio::{
+    AgentFault, Asker, Effect, Heard, MirroredArguments, Multiplexer, MultiplexerLimits, MuxCounts, StdioSession,
+};
 
 /// How long a session may be unused.
 pub(super) const SESSION_IDLE_MAX: Duration = Duration::from_secs(24 * 3_600);
@@ -36,6 +38,8 @@ pub(super) struct RunningChild {
     /// Its place among the children that are allowed, until it is closed.
     permit: Cell<Option<ChildPermit>>,
     mux: RefCell<Multiplexer>,
+    /// What requests have to repeat in their heads.
+    pub(super) mirrored: RefCell<MirroredArguments>,
     next_exchange: Cell<u64>,
     exchanges: RefCell<BTreeMap<u64, Rc<Inbox<Mail>>>>,
     sessions: RefCell<BTreeMap<Box<str>, Rc<Session>>>,
@@ -97,6 +101,7 @@ impl RunningChild {
             began: core.now(),
             permit: Cell::new(Some(permit)),
             mux: RefCell::new(Multiplexer::new(limits)),
+            mirrored: RefCell::default(),
             next_exchange: Cell::new(1),
             exchanges: RefCell::default(),
             sessions: RefCell::default(),

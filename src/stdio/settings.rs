@@ -6,6 +6,9 @@ use std::time::Duration;
 use rustix::fs::{Access, access};
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "internals")]
+use crate::engine::driver::Address;
+
 /// The command of the program that starts a child and ends it with all of its descendants, see [`StdioSettings::guard`].
 pub const STDIO_GUARD: &str = "stdio-guard";
 
@@ -35,6 +38,9 @@ pub struct StdioSettings {
     pub limits: StdioLimits,
     /// What the system allows a child.
     pub confinement: Confinement,
+    /// Where the simulated network has the child, in place of a process: each connection is one that was started.
+    #[cfg(feature = "internals")]
+    pub simulated: Option<Address>,
 }
 
 /// Which agents share a child.

@@ -104,12 +104,7 @@ fn on_failure(pool: &ChildPool, children: &Children, why: String) {
 /// Starts a child, which is spare until an agent comes.
 async fn start(pool: &Rc<ChildPool>, children: &Rc<Children>) -> Result<(), StartError> {
     let permit = pool.admit().ok_or(StartError::Full)?;
-    let StartedChild { io, errors, end } = child::start(&pool.settings).await.map_err(StartError::Failed)?;
-    let adopt = async |detached| pool.core.adopt(detached, SocketOptions::default()).await;
-    let adopted = (adopt(io).await, adopt(errors).await);
-    let (Ok(io), Ok(errors)) = adopted else {
-        return Err(StartError::Failed("the sockets of the child cannot be used".to_owned()));
-    };
+    let ends = ends_of_new(pool).await.map_err(StartError::Failed)?;
     tracing::info!(route = pool.settings.route, "started {}", pool.settings.program());
     pool.stats.add(StdioEvent::Started);
     let parts = (&pool.stats, permit);
@@ -117,7 +112,7 @@ async fn start(pool: &Rc<ChildPool>, children: &Rc<Children>) -> Result<(), Star
     children.add(&child);
     let (pool, children) = (Rc::clone(pool), Rc::clone(children));
     pool.core.clone().spawn(async move {
-        let end = serve(&pool, &child, (io, errors), end).await;
+        let end = serve(&pool, &child, ends).await;
         let (reason, why) = match child.closing() {
             Some(reason) => (reason, None),
             None => (end.reason, Some(end.why)),
@@ -140,17 +135,36 @@ async fn start(pool: &Rc<ChildPool>, children: &Rc<Children>) -> Result<(), Star
     Ok(())
 }
 
+/// The ends of the sockets of a child on its core, and how it will end.
+struct ChildEnds {
+    io: Socket,
+    errors: Option<Socket>,
+    end: Option<MailReceiver<ChildExit>>,
+}
+
+/// Starts the process of a child.
+async fn ends_of_new(pool: &ChildPool) -> Result<ChildEnds, String> {
+    #[cfg(feature = "internals")]
+    if let Some(address) = &pool.settings.simulated {
+        let connected = pool.core.connect(address, SocketOptions::default()).await;
+        let io = connected.map_err(|error| format!("cannot start the simulated child: {error}"))?;
+        return Ok(ChildEnds { io, errors: None, end: None });
+    }
+    let StartedChild { io, errors, end } = child::start(&pool.settings).await?;
+    let adopt = async |detached| pool.core.adopt(detached, SocketOptions::default()).await;
+    match (adopt(io).await, adopt(errors).await) {
+        (Ok(io), Ok(errors)) => Ok(ChildEnds { io, errors: Some(errors), end: Some(end) }),
+        _ => Err("the sockets of the child cannot be used".to_owned()),
+    }
+}
+
 /// Serves a child until it has ended or is closed; returns how. The child ends when its socket is dropped.
-async fn serve(
-    pool: &ChildPool,
-    child: &Rc<RunningChild>,
-    (io, errors): (Socket, Socket),
-    mut end: MailReceiver<ChildExit>,
-) -> ChildExit {
+async fn serve(pool: &ChildPool, child: &Rc<RunningChild>, ChildEnds { io, errors, end }: ChildEnds) -> ChildExit {
     let last_error = RefCell::new(String::new());
     let other = |reason, why: &str| ChildExit { reason, why: why.to_owned() };
     let ended = async {
         let unknown = || other(StdioEvent::Killed, "the child cannot be waited for");
+        let Some(mut end) = end else { return future::pending().await };
         let end = end.recv().await.unwrap_or_else(unknown);
         match end.reason {
             // The guard says on standard error why, which arrives at about the same time.
@@ -163,7 +177,9 @@ async fn serve(
         }
     };
     let log_errors = async {
-        log_lines(pool, &errors, &last_error).await;
+        if let Some(errors) = &errors {
+            log_lines(pool, errors, &last_error).await;
+        }
         future::pending().await
     };
     let tidying = async {

@@ -362,6 +362,17 @@ fn read_value(value: &[u8], out: &mut String) -> bool {
     }
 }
 
+/// The same for a value of any length.
+#[must_use]
+pub fn read_long_value(value: &[u8]) -> Option<String> {
+    let wrapped = value.strip_prefix(b"=?base64?").and_then(|rest| rest.strip_suffix(b"?="));
+    let plain = match wrapped {
+        Some(text) => STANDARD.decode(text).ok()?,
+        None => value.to_vec(),
+    };
+    String::from_utf8(plain).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

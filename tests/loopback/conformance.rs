@@ -102,8 +102,7 @@ const OVER_STDIO: &str = "FIXTURE_OVER_STDIO";
 const STDIO_TEST: &str = "conformance::every_check_of_2025_11_25_comes_out_the_same_over_stdio";
 
 /// But for those of event streams: the fixture's own server of HTTP answers each request with one, and here an answer without events
-/// before it is JSON, so that these checks do not apply. And but for `Mcp-Param-*`: only the server knows which parameters of its
-/// tools these fields repeat, and over stdio it does not see them.
+/// before it is JSON, so that these checks do not apply.
 fn assert_same_over_stdio(revision: Revision, sessions: &str) {
     let program = std::env::current_exe().expect("this program has a path").display().to_string();
     let mut tunnel = Tunnel::without_connector("plain", HOST, 20_000, "");
@@ -115,7 +114,7 @@ fn assert_same_over_stdio(revision: Revision, sessions: &str) {
     let through = suite::run(&format!("{HOST}:{}", tunnel.agents.port()), revision);
     through.assert_required(revision);
     let differences = directly(revision).differences(&through).into_iter();
-    let applies = |line: &String| !line.contains(": server-sse-") && !line.contains(": http-custom-header-");
+    let applies = |line: &String| !line.contains(": server-sse-");
     assert_eq!(differences.filter(applies).collect::<Vec<_>>(), Vec::<String>::new());
 }
 

@@ -21,6 +21,7 @@ mod roles;
 mod sealed;
 mod sessions;
 mod stalls;
+mod stdio;
 mod timers;
 mod tool_calls;
 mod traffic;

@@ -62,7 +62,8 @@ pub struct CompareArgs {
     /// Write an HTML page with charts to this file
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Compare programs that serve a stdio server over HTTP, and calls over its pipes: direct, adit, adit-http, supergateway, mcp-proxy
+    /// Compare programs that serve a stdio server over HTTP, with calls over its pipes (direct) and to a
+    /// server of HTTP (http): direct, http, adit, adit-http, supergateway, mcp-proxy
     #[arg(long, conflicts_with_all = ["payload", "rate", "html", "from"])]
     stdio: bool,
     /// Measure nothing: print the results that --json wrote to this file; with --html, write the page from them

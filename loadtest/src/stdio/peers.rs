@@ -22,6 +22,8 @@ const POLL: Duration = Duration::from_millis(10);
 /// A program that serves a stdio server over HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StdioPeer {
+    /// No stdio and nothing between: a server of HTTP, which shows what a call over HTTP costs in any case.
+    Http,
     /// adit with edge and connector in one process, over TLS, without spinning.
     Adit,
     /// The same, called without TLS, as the other programs are.
@@ -55,12 +57,13 @@ pub(super) struct RunningPeer {
 }
 
 impl StdioPeer {
-    pub(super) const ALL: [StdioPeer; 4] =
-        [StdioPeer::Adit, StdioPeer::AditHttp, StdioPeer::Supergateway, StdioPeer::McpProxy];
+    pub(super) const ALL: [StdioPeer; 5] =
+        [StdioPeer::Http, StdioPeer::Adit, StdioPeer::AditHttp, StdioPeer::Supergateway, StdioPeer::McpProxy];
 
     /// Its name in the table.
     pub(super) fn name(self) -> &'static str {
         match self {
+            StdioPeer::Http => "http",
             StdioPeer::AditHttp => "adit-http",
             _ => self.program(),
         }
@@ -69,6 +72,7 @@ impl StdioPeer {
     /// The name of its program.
     pub(super) fn program(self) -> &'static str {
         match self {
+            StdioPeer::Http => "adit-loadtest",
             StdioPeer::Adit | StdioPeer::AditHttp => "adit",
             StdioPeer::Supergateway => "supergateway",
             StdioPeer::McpProxy => "mcp-proxy",
@@ -78,7 +82,7 @@ impl StdioPeer {
     /// How a user installs it.
     pub(super) fn install(self) -> &'static str {
         match self {
-            StdioPeer::Adit | StdioPeer::AditHttp => "build the whole workspace",
+            StdioPeer::Http | StdioPeer::Adit | StdioPeer::AditHttp => "build the whole workspace",
             StdioPeer::Supergateway => "npm install --global supergateway",
             // It does not start with a newer SDK, which older releases allow.
             StdioPeer::McpProxy => "pipx install 'mcp-proxy>=0.13' (an older one needs 'mcp<2' beside it)",
@@ -90,6 +94,7 @@ impl StdioPeer {
         let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         let port = port.to_string();
         match self {
+            StdioPeer::Http => words(&["serve", "--listen", &format!("127.0.0.1:{port}")]),
             StdioPeer::Adit | StdioPeer::AditHttp => {
                 let listen = format!("127.0.0.1:{port}");
                 [words(&["up", "--json", "--listen", &listen, "--admin", "off", "--"]), vec![this, serve]].concat()
@@ -133,7 +138,7 @@ impl StdioPeer {
         process.until_listening(address, READY_PATIENCE)?;
         let (scheme, path) = match self {
             StdioPeer::Adit => ("https", "/mcp"),
-            StdioPeer::AditHttp | StdioPeer::Supergateway => ("http", "/mcp"),
+            StdioPeer::Http | StdioPeer::AditHttp | StdioPeer::Supergateway => ("http", "/mcp"),
             // It redirects the path without a slash.
             StdioPeer::McpProxy => ("http", "/mcp/"),
         };

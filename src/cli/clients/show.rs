@@ -9,7 +9,7 @@ use reqwest::Url;
 use serde_json::json;
 
 use crate::cli::admin_client::{AdminClient, AdminError};
-use crate::cli::args::MCP_PATH;
+use crate::cli::check_args::MCP_PATH;
 use crate::cli::clients::args::{ClientConfigArgs, ClientName};
 use crate::cli::clients::lines::{ClientLines, ClientTarget};
 use crate::cli::clients::summary::clients_text;

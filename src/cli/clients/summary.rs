@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use crate::cli::args::MCP_PATH;
+use crate::cli::check_args::MCP_PATH;
 use crate::cli::clients::args::ClientName;
 use crate::cli::clients::lines::ClientTarget;
 use crate::cli::command_line::CommandLine;

@@ -80,8 +80,8 @@ section! {
 }
 
 section! {
-    /// The export of traces and metrics to a collector, as OTLP over HTTP in Protocol Buffers. Both roles read it; `adit up` does
-    /// not. [TELEMETRY.md](TELEMETRY.md) lists what is exported.
+    /// The export of traces and metrics to a collector, as OTLP over HTTP in Protocol Buffers. Both roles and `adit up` read it.
+    /// [TELEMETRY.md](TELEMETRY.md) lists what is exported.
     section "otlp" => OtlpConfig {
         /// The URL of the collector, without `/v1/traces` and `/v1/metrics`: `http` or `https`. Nothing is exported without it. The URL
         /// is shown by `adit config show`, so it must not contain a secret.

@@ -29,7 +29,7 @@ pub struct OtlpCounts {
     spans: [AtomicU64; 3],
     /// By signal: requests that were accepted, and those that were not.
     requests: [[AtomicU64; 2]; 2],
-    queue: OnceLock<Arc<TraceQueue>>,
+    queues: OnceLock<Vec<Arc<TraceQueue>>>,
 }
 
 /// The counts at one moment, with their names.
@@ -46,9 +46,9 @@ pub struct OtlpReading {
 }
 
 impl OtlpCounts {
-    /// Also reports this queue.
-    pub(super) fn show_queue(&self, queue: &Arc<TraceQueue>) {
-        let _ = self.queue.set(Arc::clone(queue));
+    /// Also reports these queues.
+    pub(super) fn show_queues(&self, queues: Vec<Arc<TraceQueue>>) {
+        let _ = self.queues.set(queues);
     }
 
     pub(super) fn on_spans(&self, outcome: SpanOutcome, count: u64) {
@@ -64,6 +64,7 @@ impl OtlpCounts {
     pub fn reading(&self) -> OtlpReading {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let [accepted, rejected, failed] = self.spans.each_ref().map(read);
+        let queues = || self.queues.get().into_iter().flatten();
         let [traces, metrics] = self.requests.each_ref().map(|counts| counts.each_ref().map(read));
         OtlpReading {
             spans: [("accepted", accepted), ("rejected", rejected), ("failed", failed)],
@@ -73,8 +74,8 @@ impl OtlpCounts {
                 ("metrics", "accepted", metrics[0]),
                 ("metrics", "failed", metrics[1]),
             ],
-            calls_dropped: self.queue.get().map_or(0, |queue| queue.dropped()),
-            calls_waiting: self.queue.get().map_or(0, |queue| queue.waiting()),
+            calls_dropped: queues().map(|queue| queue.dropped()).sum(),
+            calls_waiting: queues().map(|queue| queue.waiting()).sum(),
         }
     }
 }

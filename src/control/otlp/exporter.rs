@@ -33,18 +33,26 @@ const LAST_WITHIN: Duration = Duration::from_secs(3);
 pub struct OtlpSettings {
     /// The collector to which everything is sent.
     pub endpoint: OtlpEndpoint,
-    /// The sampled calls; `None` if no traces are exported.
-    pub traces: Option<Arc<TraceQueue>>,
+    /// The sampled calls of each role of the process; none if no traces are exported.
+    pub traces: Vec<RoleTraces>,
     /// How often sampled calls are sent.
     pub traces_interval: Duration,
     /// How often metrics are sent; `None` if they are not.
     pub metrics_interval: Option<Duration>,
-    /// The role of the process.
-    pub role: RoleKind,
     /// The name of the process in the collector.
     pub service_name: String,
     /// A random number of this process.
     pub instance: u64,
+}
+
+/// The sampled calls of a role.
+pub struct RoleTraces {
+    /// The role that measured them.
+    pub role: RoleKind,
+    /// The name of the role in the collector.
+    pub service_name: String,
+    /// The calls that wait for the export.
+    pub calls: Arc<TraceQueue>,
 }
 
 /// Exports the traces and metrics of a process.
@@ -72,7 +80,7 @@ impl OtlpExporter {
     #[must_use]
     pub fn new(settings: OtlpSettings) -> OtlpExporter {
         let counts = Arc::<OtlpCounts>::default();
-        settings.traces.iter().for_each(|queue| counts.show_queue(queue));
+        counts.show_queues(settings.traces.iter().map(|traces| Arc::clone(&traces.calls)).collect());
         OtlpExporter { settings, counts, last_within: LAST_WITHIN }
     }
 
@@ -89,12 +97,14 @@ impl OtlpExporter {
     }
 
     async fn keep_sending_spans(&self, mut ending: watch::Receiver<bool>) {
-        let Some(queue) = &self.settings.traces else { return };
+        if self.settings.traces.is_empty() {
+            return;
+        }
         let (mut back_off, mut trouble) = (BackOff::new(self.settings.instance), Trouble::default());
         let (mut batch, mut pause) = (None, self.settings.traces_interval);
         while unless_ended(tokio::time::sleep(pause), &mut ending).await.is_some() {
             pause = self.settings.traces_interval;
-            match unless_ended(self.send_spans(queue, &mut batch), &mut ending).await {
+            match unless_ended(self.send_spans(&mut batch), &mut ending).await {
                 Some(Ok(())) => {
                     back_off.on_success();
                     log_success(&mut trouble, Signal::Traces);
@@ -106,18 +116,19 @@ impl OtlpExporter {
                 None => break,
             }
         }
-        let last = tokio::time::timeout(self.last_within, self.send_spans(queue, &mut batch)).await;
+        let last = tokio::time::timeout(self.last_within, self.send_spans(&mut batch)).await;
         if !matches!(last, Ok(Ok(()))) {
             let lost = batch.map_or(0, |batch| batch.spans);
             self.counts.on_spans(SpanOutcome::Failed, lost);
-            tracing::warn!(spans = lost, calls = queue.waiting(), "the last spans could not be exported");
+            let calls: usize = self.settings.traces.iter().map(|traces| traces.calls.waiting()).sum();
+            tracing::warn!(spans = lost, calls, "the last spans could not be exported");
         }
     }
 
     /// Sends the spans that wait, also those of an earlier batch that failed. What the collector does not take now stays in `batch`.
-    async fn send_spans(&self, queue: &TraceQueue, batch: &mut Option<Batch>) -> Result<(), OtlpRefusal> {
+    async fn send_spans(&self, batch: &mut Option<Batch>) -> Result<(), OtlpRefusal> {
         loop {
-            let Some(Batch { body, spans, since }) = batch.take().or_else(|| self.next_batch(queue)) else {
+            let Some(Batch { body, spans, since }) = batch.take().or_else(|| self.next_batch()) else {
                 return Ok(());
             };
             // Kept while the request is out: this future is dropped when the process ends.
@@ -140,16 +151,22 @@ impl OtlpExporter {
         }
     }
 
-    fn next_batch(&self, queue: &TraceQueue) -> Option<Batch> {
+    fn next_batch(&self) -> Option<Batch> {
         let clocks = Clocks::now();
-        let calls = std::iter::from_fn(|| queue.pop()).take(CALLS_PER_REQUEST);
-        let spans: Vec<_> = calls.flat_map(|call| spans_of(&call, self.settings.role, &clocks)).collect();
-        if spans.is_empty() {
+        let of_role = |traces: &RoleTraces| {
+            let calls = std::iter::from_fn(|| traces.calls.pop()).take(CALLS_PER_REQUEST);
+            let spans: Vec<_> = calls.flat_map(|call| spans_of(&call, traces.role, &clocks)).collect();
+            let scope_spans = vec![ScopeSpans { scope: Some(Scope::own()), spans }];
+            ResourceSpans { resource: Some(self.resource(&traces.service_name)), scope_spans }
+        };
+        let count_of =
+            |spans: &ResourceSpans| spans.scope_spans.iter().map(|scope| scope.spans.len() as u64).sum::<u64>();
+        let resource_spans: Vec<_> =
+            self.settings.traces.iter().map(of_role).filter(|spans| count_of(spans) > 0).collect();
+        let count = resource_spans.iter().map(count_of).sum();
+        if count == 0 {
             return None;
         }
-        let count = spans.len() as u64;
-        let scope_spans = vec![ScopeSpans { scope: Some(Scope::own()), spans }];
-        let resource_spans = vec![ResourceSpans { resource: Some(self.resource()), scope_spans }];
         let body = TracesRequest { resource_spans }.encode_to_vec().into();
         Some(Batch { body, spans: count, since: Instant::now() })
     }
@@ -185,13 +202,14 @@ impl OtlpExporter {
         let mut points = PointFamilies { start_time_unix_nano, time_unix_nano: now, metrics: Vec::new() };
         write_metrics(report, &mut points).expect("writing to a vector cannot fail");
         let scope_metrics = vec![ScopeMetrics { scope: Some(Scope::own()), metrics: points.metrics }];
-        let resource_metrics = vec![ResourceMetrics { resource: Some(self.resource()), scope_metrics }];
+        let resource_metrics =
+            vec![ResourceMetrics { resource: Some(self.resource(&self.settings.service_name)), scope_metrics }];
         MetricsRequest { resource_metrics }.encode_to_vec().into()
     }
 
-    fn resource(&self) -> Resource {
+    fn resource(&self, service_name: &str) -> Resource {
         let attributes = vec![
-            KeyValue::text("service.name", self.settings.service_name.as_str()),
+            KeyValue::text("service.name", service_name),
             KeyValue::text("service.version", env!("CARGO_PKG_VERSION")),
             KeyValue::text("service.instance.id", format!("{:016x}", self.settings.instance)),
         ];
@@ -260,10 +278,13 @@ mod tests {
         let hour = Duration::from_secs(3_600);
         let exporter = OtlpExporter::new(OtlpSettings {
             endpoint: OtlpEndpoint::new(&url, None, None, hour).unwrap(),
-            traces: Some(Arc::clone(&queue)),
+            traces: vec![RoleTraces {
+                role: RoleKind::Edge,
+                service_name: "adit-edge".to_owned(),
+                calls: Arc::clone(&queue),
+            }],
             traces_interval: Duration::from_millis(1),
             metrics_interval: Some(Duration::from_millis(1)),
-            role: RoleKind::Edge,
             service_name: "adit-edge".to_owned(),
             instance: 1,
         });

@@ -11,4 +11,4 @@ mod points;
 mod spans;
 
 pub use delivery::{HeadersFile, OtlpEndpoint, OtlpRefusal, parse_headers};
-pub use exporter::{OtlpExporter, OtlpSettings, RunningExport};
+pub use exporter::{OtlpExporter, OtlpSettings, RoleTraces, RunningExport};

@@ -123,6 +123,7 @@ pub(in crate::process) fn cloudflared_settings(
         tasks: TaskSettings::default(),
         audit: None,
         traces: None,
+        local_edge: None,
         clock: WallClock::default(),
         cloudflared: Some(Arc::new(cloudflared)),
     })

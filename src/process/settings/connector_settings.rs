@@ -98,6 +98,7 @@ pub(crate) fn connector_settings(
         },
         audit: None,
         traces: None,
+        local_edge: None,
         clock: WallClock::default(),
         cloudflared: None,
     })
@@ -281,6 +282,8 @@ pub(crate) fn child_of(route: &RouteConfig, name: &RouteName) -> StdioSettings {
         starts_at_boot: route.child_start == ChildStart::Boot,
         limits: child_limits(route),
         confinement: confinement(route),
+        #[cfg(feature = "internals")]
+        simulated: None,
     }
 }
 

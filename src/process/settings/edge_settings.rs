@@ -151,6 +151,7 @@ pub(crate) fn edge_settings(
         },
         audit: None,
         traces: None,
+        local_links: None,
     })
 }
 

@@ -3,6 +3,7 @@
 mod envelope;
 mod lines;
 mod long_line;
+mod mirrored;
 mod multiplexer;
 mod rewrite;
 #[cfg(test)]
@@ -10,6 +11,7 @@ mod tests;
 
 pub use envelope::{Envelope, EnvelopeError};
 pub use lines::{Line, Lines};
+pub use mirrored::MirroredArguments;
 pub use multiplexer::{
     AgentFault, AnswerMeaning, Asker, Effect, Heard, Multiplexer, MultiplexerLimits, MuxCounts, StdioSession,
 };

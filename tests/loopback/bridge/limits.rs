@@ -174,6 +174,20 @@ fn sessions_and_answers_are_limited() {
 }
 
 #[test]
+fn the_eras_of_so_many_paths_are_kept_and_calls_at_others_pass_unchanged() {
+    let site = Site { able: json!({}), ..Site::start("2025-11-25") };
+    let statuses: Vec<u16> = (0..17)
+        .map(|nth| {
+            let params = json!({"name": "echo", "arguments": {}});
+            let mut agent = Peer::connect(site.tunnel.agents);
+            agent.send(request_able(&format!("/{nth}"), ("tools/call", "echo"), "", params, json!({})));
+            answer(&mut agent).0
+        })
+        .collect();
+    assert_eq!(statuses, [[200; 16].as_slice(), &[400]].concat(), "the server refuses what it does not know");
+}
+
+#[test]
 fn a_batch_is_answered_with_an_event_each_and_is_limited() {
     let site = Site::start(NEW);
     let mut agent = Peer::connect(site.tunnel.agents);
@@ -212,6 +226,9 @@ fn a_batch_is_answered_with_an_event_each_and_is_limited() {
         assert_eq!(events[2]["result"]["content"][0]["text"], "none");
         assert!(events.iter().all(|event| event["result"].get("resultType").is_none()), "{body}");
         assert_eq!(post(Some(&session), &json!([note, note])).0.status(), 202);
+        let subscribe = |nth: u32| json!({"jsonrpc": "2.0", "id": nth, "method": "resources/subscribe", "params": {"uri": format!("test://{nth}")}});
+        let refused = (0..257).filter(|nth| !post(Some(&session), &subscribe(*nth)).1.contains("\"result\"")).count();
+        assert_eq!(refused, 1, "a session subscribes to 256 resources");
         let many: Vec<Value> = (0..65).map(call).collect();
         assert_eq!(post(Some(&session), &json!(many)).0.status(), 400);
         assert_eq!(post(Some(&session), &json!([])).0.status(), 400);

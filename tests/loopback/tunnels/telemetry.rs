@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::site::Site;
 use crate::fetched::{REQUIREMENTS, fetch_python, fetched, python_of};
-use crate::process::{Adit, PATIENCE};
+use crate::process::{Adit, PATIENCE, command};
 use crate::support::read_message;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -30,11 +30,17 @@ struct Collector {
 }
 
 impl Collector {
-    fn start() -> Collector {
+    /// Starts it; a busy one refuses the first request with spans.
+    fn start(is_busy: bool) -> Collector {
         let pins = include_str!("telemetry/requirements.txt");
         let home = fetched("telemetry", &[(REQUIREMENTS, pins)], fetch_python);
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/loopback/tunnels/telemetry/collector.py");
-        let mut child = Command::new(python_of(&home)).arg(script).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new(python_of(&home))
+            .arg(script)
+            .args(is_busy.then_some("busy"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let out = child.stdout.take().unwrap();
         let (sender, lines) = channel();
         thread::spawn(move || {
@@ -138,7 +144,7 @@ fn is_within(inner: &Value, outer: &Value) -> bool {
 #[test]
 fn a_collector_gets_one_trace_of_edge_and_connector_and_the_metrics() {
     for driver in ["epoll", "uring"] {
-        let mut collector = Collector::start();
+        let mut collector = Collector::start(true);
         let mut site = Site::new(driver);
         let made = site.create(&["--host", "a.test"]);
         site.end_edge();
@@ -148,7 +154,14 @@ fn a_collector_gets_one_trace_of_edge_and_connector_and_the_metrics() {
         site.configure(&format!("{otlp}traces_interval_ms = 100\nmetrics_interval_ms = 100\n"));
         site.run_edge(driver);
         let config = site.data_dir().with_file_name("connect.toml");
-        let route = format!("[[route]]\nhost = 'a.test'\nupstream = 'http://{}'\n", mirror());
+        let policy = site.data_dir().with_file_name("policy.toml");
+        let rules = "[[rule]]\nname = 'most'\neffect = 'allow'\n[[rule]]\nname = 'none'\ntools = ['forbidden']\neffect = 'deny'\n";
+        adit::private::write(&policy, rules.as_bytes()).unwrap();
+        let route = format!(
+            "[[route]]\nhost = 'a.test'\nupstream = 'http://{}'\npolicy_file = '{}'\n",
+            mirror(),
+            policy.display()
+        );
         // The spans of the connector are sent when it ends.
         let settings = format!(
             "{otlp}traces_interval_ms = 60000\nmetrics_interval_ms = 0\n[engine]\ndriver = '{driver}'\n{route}"
@@ -165,6 +178,7 @@ fn a_collector_gets_one_trace_of_edge_and_connector_and_the_metrics() {
         let meta = json!({"traceparent": format!("00-{TRACE_IN_MESSAGE}-{PARENT}-01")});
         call(site.agents, "in-message", "", &meta);
         call(site.agents, "unsampled", &format!("traceparent: 00-{TRACE}-{PARENT}-00\r\n"), &json!({}));
+        call(site.agents, "forbidden", "", &json!({}));
         call(site.agents, "alone", "", &json!({}));
         // The refusal is for the first spans, which are those of the edge.
         collector.spans_of("alone", 2);
@@ -201,7 +215,11 @@ fn a_collector_gets_one_trace_of_edge_and_connector_and_the_metrics() {
             (offline.len(), &edge["status"], &edge["attributes"]["error.type"]),
             (1, &json!(2), &json!("connector_offline"))
         );
-        assert_eq!((collector.refused, collector.spans.len()), (1, 3 * 4 + 1), "a refused request is sent again");
+        let forbidden = collector.spans_of("forbidden", 3);
+        let denied = &forbidden["connector"];
+        assert_eq!((denied["status"].as_u64(), text(&denied["parent"])), (Some(2), text(&forbidden["tunnel"]["span"])));
+        assert_eq!(denied["attributes"]["adit.outcome"], "denied");
+        assert_eq!((collector.refused, collector.spans.len()), (1, 3 * 4 + 3 + 1), "a refused request is sent again");
 
         while !collector.metrics.contains_key("adit_call_phase_duration") {
             collector.next();
@@ -217,4 +235,20 @@ fn a_collector_gets_one_trace_of_edge_and_connector_and_the_metrics() {
         assert_eq!((&durations["unit"], len("bucketCounts")), (&json!("s"), len("explicitBounds") + 1));
         site.end_edge();
     }
+}
+
+#[test]
+fn up_exports_the_spans_of_both_roles() {
+    let mut collector = Collector::start(false);
+    let folder = tempfile::tempdir().unwrap();
+    let headers = folder.path().join("otlp.headers");
+    adit::private::write(&headers, b"X-Token: a-secret\n").unwrap();
+    let mut up = command(&["up", "--once", "--json"]);
+    up.env("ADIT_OTLP_ENDPOINT", &collector.url).env("ADIT_OTLP_HEADERS_FILE", &headers);
+    up.env("ADIT_OTLP_SAMPLE_RATIO", "0.1");
+    let out = up.output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let spans = collector.spans_of("echo", 4);
+    let services = ["edge", "tunnel", "connector", "upstream"].map(|phase| text(&spans[phase]["service"]));
+    assert_eq!(services, ["adit-edge", "adit-edge", "adit-connector", "adit-connector"]);
 }

@@ -1,7 +1,8 @@
 """A collector of OTLP over HTTP: it decodes requests with the messages that the OpenTelemetry project publishes, and prints one
-line of JSON for each. The first request with spans is answered with 503, as by a collector that is busy."""
+line of JSON for each. With the argument `busy`, the first request with spans is answered with 503."""
 
 import json
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -20,7 +21,7 @@ KINDS = {
     "/v1/traces": (ExportTraceServiceRequest, ExportTraceServiceResponse),
     "/v1/metrics": (ExportMetricsServiceRequest, ExportMetricsServiceResponse),
 }
-seen = {"busy": False}
+seen = {"busy": "busy" not in sys.argv}
 
 
 def plain(attributes):
