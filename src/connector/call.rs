@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use memchr::memmem;
 
-use crate::base::CallFailure;
-use crate::base::Clock;
+use crate::base::{CallFailure, Clock};
 use crate::connector::agent_work::AgentWork;
 use crate::connector::call_context::{CallContext, Caller, SessionAgent};
 use crate::connector::call_end::CallEnd;
@@ -19,8 +18,7 @@ use crate::connector::shared::Counters;
 use crate::connector::upstream_stream::UpstreamStream;
 use crate::connector::upstreams::Served;
 use crate::exchange::{AnsweringStream, CalledAddress, ExchangeState, TimeoutStream, forwarded, forwarded_peer};
-use crate::latency::Retries;
-use crate::latency::{NoRetry, Reached, RecordedTime, SentAgain};
+use crate::latency::{NoRetry, Reached, RecordedTime, Retries, SentAgain};
 use crate::policy::SafeRequests;
 use crate::route::Scheme;
 use crate::serve::{AnswerSize, CallerLimits, NextHop, NextHopWork, RelayError, Relayed, Replay, relay};

@@ -122,19 +122,30 @@ impl SanitiseRules {
 }
 
 impl SanitiseRules {
-    /// Finds in the arguments of a request what would be removed from an answer. `message` is the complete request.
+    /// Finds in the arguments of a request what would be removed from an answer. `message` is the complete request. If the time is up,
+    /// nothing is found but that.
     ///
     /// # Errors
     ///
     /// If the message cannot be parsed, or has more than one reading.
-    pub(in crate::policy::tools) fn look_at_arguments(&self, message: &[u8]) -> Result<SanitiseFound, Unreadable> {
+    pub(in crate::policy::tools) fn look_at_arguments(
+        &self,
+        message: &[u8],
+        timer: &mut ScanTimer<'_>,
+    ) -> Result<SanitiseFound, Unreadable> {
         let mut found = SanitiseFound::default();
         let Some(params) = Value::of(message)?.member("params")? else { return Ok(found) };
         let Some(arguments) = params.value.member("arguments")? else { return Ok(found) };
         let (text, open, out, root) = (arguments.value.bytes(), Vec::new(), Vec::new(), Area::Data);
-        let timer = &mut ScanTimer::unlimited();
         let walked = Walk { rules: self, found: &mut found, timer, text, root, open, out, copied: 0 }.run();
-        walked.map_err(|_| Unreadable)?;
+        match walked {
+            Ok(()) => {}
+            Err(Unscanned::Unreadable) => return Err(Unreadable),
+            Err(Unscanned::OutOfTime) => {
+                found = SanitiseFound::default();
+                found.add(SanitiseKind::TooSlow, !self.passes_slow);
+            }
+        }
         Ok(found)
     }
 }
