@@ -308,8 +308,9 @@ fn string_len(text: &[u8]) -> usize {
 /// Decodes a string. An unpaired surrogate becomes U+FFFD.
 fn decoded(quoted: &[u8]) -> Cow<'_, str> {
     let plain = &quoted[1..quoted.len() - 1];
-    if !plain.contains(&b'\\') {
-        return String::from_utf8_lossy(plain);
+    if memchr::memchr(b'\\', plain).is_none() {
+        // It is almost always valid, which is checked faster than where it is not.
+        return std::str::from_utf8(plain).map_or_else(|_| String::from_utf8_lossy(plain), Cow::Borrowed);
     }
     let mut out = Vec::with_capacity(plain.len());
     let mut rest = plain;

@@ -32,6 +32,9 @@ pub(super) fn cards(text: &[u8], mut found: impl FnMut(Range<usize>)) {
 
 /// The place of the first digit at `from` or behind it.
 fn next_digit(text: &[u8], from: usize) -> Option<usize> {
+    if text.get(from)?.is_ascii_digit() {
+        return Some(from);
+    }
     let mut at = from;
     // Without a branch for each byte, which the compiler makes vector instructions of.
     let has_digit = |part: &[u8]| part.iter().fold(false, |any, byte| any | byte.is_ascii_digit());
@@ -113,7 +116,8 @@ pub(super) fn ibans(text: &[u8], mut found: impl FnMut(Range<usize>)) {
 
 fn iban_at(text: &[u8]) -> Option<usize> {
     let [first, second, third, fourth, ..] = text else { return None };
-    if !third.is_ascii_digit() || !fourth.is_ascii_digit() {
+    let is_country = first.is_ascii_alphabetic() && second.is_ascii_alphabetic();
+    if !is_country || !third.is_ascii_digit() || !fourth.is_ascii_digit() {
         return None;
     }
     let country = [first.to_ascii_uppercase(), second.to_ascii_uppercase()];

@@ -69,6 +69,10 @@ pub(super) fn secrets(text: &[u8], mut found: impl FnMut(Range<usize>)) {
     while let Some(skipped) = text[at..].iter().position(|byte| is_token(*byte)) {
         at += skipped;
         let end = at + token_len(&text[at..]);
+        if is_plain(text, at..end) {
+            at = end;
+            continue;
+        }
         let start = at + text[at..end].iter().take_while(|byte| matches!(byte, b'-' | b'_')).count();
         if let Some(secret_end) = jwt_end(text, start, end) {
             found(start..secret_end);
@@ -105,6 +109,23 @@ fn is_token(byte: u8) -> bool {
     TOKEN_BYTES[usize::from(byte)]
 }
 
+/// Whether a token is no secret and no name of one, by its length and by what follows it: most words.
+fn is_plain(text: &[u8], token: Range<usize>) -> bool {
+    let is_joint = |byte: u8| matches!(byte, b':' | b'=');
+    let may_join = |at: usize| text.get(at).is_some_and(|byte| is_between(*byte));
+    let may_be_name = match text.get(token.end) {
+        Some(byte) => is_joint(*byte) || (is_between(*byte) && may_join(token.end + 1)),
+        None => false,
+    };
+    let may_be_jwt = token.len() >= JWT_PART_LEN_MIN && text.get(token.end) == Some(&b'.');
+    token.len() < KEY_LEN_MIN && !may_be_name && !may_be_jwt
+}
+
+/// Whether a byte may stand between a name and its value.
+fn is_between(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'"' | b'\'' | b':' | b'=' | b'>')
+}
+
 /// The length of the token at the start.
 fn token_len(text: &[u8]) -> usize {
     text.iter().position(|byte| !is_token(*byte)).unwrap_or(text.len())
@@ -139,8 +160,7 @@ fn jwt_end(text: &[u8], start: usize, end: usize) -> Option<usize> {
 /// The random-looking value after a name, with `:` or `=` between them.
 fn named_value(text: &[u8], name: Range<usize>) -> Option<Range<usize>> {
     let behind = &text[name.end..];
-    let is_between = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'"' | b'\'' | b':' | b'=' | b'>');
-    let between = behind.iter().take_while(is_between).take(BETWEEN_LEN_MAX).count();
+    let between = behind.iter().take_while(|byte| is_between(**byte)).take(BETWEEN_LEN_MAX).count();
     // Most words are no names, because of what follows them.
     if !behind[..between].iter().any(|byte| matches!(byte, b':' | b'=')) || !is_name(&text[name.clone()]) {
         return None;
