@@ -6,7 +6,8 @@ use std::task::Context;
 use std::time::Duration;
 
 use crate::base::Traffic;
-use crate::connector::call::{CallContext, Caller, SessionAgent, UpstreamWork};
+use crate::connector::call::UpstreamWork;
+use crate::connector::call_context::{CallContext, Caller, SessionAgent};
 use crate::connector::call_request::PatientRequest;
 use crate::connector::connector_core::ConnectorCore;
 use crate::connector::kept_calls::number_of;

@@ -1,7 +1,8 @@
 //! Writes the calls of a connector to the audit log.
 
 use crate::base::CallFailure;
-use crate::connector::call::{CallContext, CallEnd};
+use crate::connector::call_context::CallContext;
+use crate::connector::call_end::CallEnd;
 use crate::connector::kept_calls::outcome_of;
 use crate::exchange::requested_host;
 use crate::latency::{ConnectorStamps, Outcome, OwnAnswer, Retries};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::Time;
-use crate::connector::call::CallContext;
+use crate::connector::call_context::CallContext;
 use crate::connector::shared::Counters;
 use crate::identity::{Awaited, RouteAuth};
 use crate::policy::ToolPolicy;

@@ -8,7 +8,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::connector::call::{CallContext, UpstreamWork, addressed};
+use crate::connector::call::{UpstreamWork, addressed};
+use crate::connector::call_context::CallContext;
 use crate::connector::checkout::Held;
 use crate::connector::shared::{Connector, Counters};
 use crate::connector::upstreams::Served;

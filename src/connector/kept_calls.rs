@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::base::{CallFailure, Clock};
-use crate::connector::call::{CallContext, Caller};
+use crate::connector::call_context::{CallContext, Caller};
 use crate::connector::connector_core::ConnectorCore;
 use crate::connector::settings::ConnectorRoute;
 use crate::exchange::{FailedCall, Refusal, forwarded_peer, trace_of};

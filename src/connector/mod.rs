@@ -1,10 +1,15 @@
 //! Floor 4: the connector. It dials links to edges, and forwards the calls that arrive on them to upstreams.
 
+mod agent_work;
 mod agents_http2;
 mod audit;
 mod authorize;
 mod bridge;
 mod call;
+mod call_context;
+mod call_end;
+mod call_error;
+mod call_hooks;
 mod call_request;
 mod cancel;
 mod checkout;

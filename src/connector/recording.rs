@@ -1,7 +1,9 @@
 //! Records a call that has ended: figures, learned latencies, task, call log.
 
 use crate::base::Time;
-use crate::connector::call::{AgentWork, CallContext, CallEnd};
+use crate::connector::agent_work::AgentWork;
+use crate::connector::call_context::CallContext;
+use crate::connector::call_end::CallEnd;
 use crate::connector::kept_calls::outcome_of;
 use crate::connector::settings::ConnectorRoute;
 use crate::connector::shared::Counters;

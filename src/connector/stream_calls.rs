@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use crate::base::Time;
 use crate::connector::authorize::{self, Settled, UnknownCaller};
-use crate::connector::call::{CallContext, CallEnd, CallError, UpstreamWork, count, unless_broken};
+use crate::connector::call::UpstreamWork;
+use crate::connector::call_context::CallContext;
+use crate::connector::call_end::{CallEnd, count, unless_broken};
+use crate::connector::call_error::CallError;
 use crate::connector::call_request::CallRequest;
 use crate::connector::cancel::cancel;
 use crate::connector::connector_core::ConnectorCore;

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use crate::base::{CallFailure, Traffic};
 use crate::connector::agents_http2::{self, Http2Session};
-use crate::connector::call::{CallContext, Caller, EdgeCertificate, SessionAgent, UpstreamWork, count};
+use crate::connector::call::UpstreamWork;
+use crate::connector::call_context::{CallContext, Caller, EdgeCertificate, SessionAgent};
+use crate::connector::call_end::count;
 use crate::connector::connector_core::ConnectorCore;
 use crate::connector::kept_calls::number_of;
 use crate::connector::shared::Counters;

@@ -1,8 +1,11 @@
 //! Requests of routes with a policy: each is parsed as its server parses it, and decided before it is forwarded.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::base::Clock;
+use crate::engine::Core;
 use crate::exchange::ToolDenied;
 use crate::identity::RouteAuth;
 use crate::latency::PolicyMark;
@@ -35,6 +38,8 @@ pub(super) struct Governed {
     decision: Option<ToolDecision>,
     address: Option<IpAddr>,
     time: QuotaTime,
+    /// The clock that limits the time for the texts of its arguments.
+    core: Option<Core>,
     /// The caller as Cedar sees it, if the policy has Cedar.
     cedar: Option<Arc<CedarCaller>>,
     /// Counts the call as in flight, if calls are limited.
@@ -57,6 +62,8 @@ pub(super) struct Governing<'a> {
     /// The address of its caller.
     pub(super) address: Option<IpAddr>,
     pub(super) time: QuotaTime,
+    /// The core of the request; none in tests without one, where nothing is limited in time.
+    pub(super) core: Option<&'a Core>,
 }
 
 /// A request, as far as it has been read.
@@ -82,7 +89,7 @@ pub(super) enum Judged {
 impl Governed {
     /// A request with this head, of a caller with this authentication.
     pub(super) fn new(governing: &Governing<'_>, head: &RequestHead, caller: Option<&ProvenCaller>) -> Governed {
-        let Governing { policy, address, time } = *governing;
+        let Governing { policy, address, time, core } = *governing;
         let key = bearer(head).and_then(|bearer| policy.key_of(bearer)).cloned();
         let identity = key.as_ref().or(caller.and_then(|caller| caller.identity.as_deref()));
         let edge = caller.and_then(|caller| caller.edge.as_deref()).map(|edge| &*edge.subject);
@@ -100,6 +107,7 @@ impl Governed {
             decision: None,
             address,
             time,
+            core: core.cloned(),
             permit: None,
             ticket: None,
             found: SanitiseFound::default(),
@@ -231,9 +239,10 @@ impl Governed {
             }
             let message = read.ahead.copy();
             let arguments = (read.peek.arguments_hash(), &message[..]);
+            let clock = || self.core.as_ref().map(|core| Rc::new(core.clone()) as Rc<dyn Clock>);
             let checked = self
                 .policy
-                .check_arguments_finding(decision, asked, &message, &mut self.found)
+                .check_arguments_finding(decision, asked, &message, (&mut self.found, clock))
                 .and_then(|decision| self.policy.decide_cedar(decision, self.cedar.as_deref(), asked, Some(&message)))
                 .and_then(|decision| self.policy.ask_approval(decision, asked, &caller, self.time, arguments));
             (decision, self.ticket) = checked.map_err(|UnreadableArguments| BodyError::UncertainArguments)?;

@@ -64,7 +64,7 @@ fn head(fields: &str) -> RequestHead {
 
 fn governing(policy: &Arc<ToolPolicy>) -> Governing<'_> {
     let time = QuotaTime { now: Time::ZERO, unix: Duration::ZERO };
-    Governing { policy, address: None, time }
+    Governing { policy, address: None, time, core: None }
 }
 
 /// What the server receives of a body, and the error if that is not all.

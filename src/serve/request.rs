@@ -139,7 +139,8 @@ pub trait Request {
         self.look_at_message();
         let unix = if policy.needs_wall_time() { unix() } else { Duration::ZERO };
         let time = QuotaTime { now: self.core().turn_time(), unix };
-        self.context_mut().govern(&Governing { policy, address, time });
+        let core = self.core().clone();
+        self.context_mut().govern(&Governing { policy, address, time, core: Some(&core) });
     }
 
     /// Answers a request that the policy of its route denies. Returns whether the connection can carry another request, which

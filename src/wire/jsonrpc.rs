@@ -90,7 +90,9 @@ pub struct Peek {
     is_batch: bool,
     /// The digest of `params.arguments` so far, if enabled.
     arguments: Option<Digest>,
-    /// The SHA-256 of the same bytes, if enabled.
+    /// Whether the SHA-256 of the same bytes is computed.
+    is_hashed: bool,
+    /// That of this message or an earlier one.
     arguments_hash: Option<Box<ArgumentsHash>>,
     /// Whether the next byte belongs to the arguments.
     in_arguments: bool,
@@ -149,6 +151,7 @@ impl Peek {
             doubled: 0,
             is_batch: false,
             arguments: None,
+            is_hashed: false,
             arguments_hash: None,
             in_arguments: false,
             texts: [const { Text { bytes: Vec::new(), stage: Stage::Absent } }; SLOTS],
@@ -159,7 +162,8 @@ impl Peek {
     pub fn clear(&mut self) {
         let mut texts = std::mem::take(&mut self.texts);
         texts.iter_mut().for_each(Text::clear);
-        *self = Peek { texts, ..Peek::new() };
+        let arguments_hash = self.arguments_hash.take();
+        *self = Peek { texts, arguments_hash, ..Peek::new() };
     }
 
     /// Computes a digest of the next message's arguments with this seed. Off after [`Peek::clear`].
@@ -180,25 +184,37 @@ impl Peek {
 
     /// Computes the SHA-256 of the next message's arguments. Off after [`Peek::clear`].
     pub fn hash_arguments(&mut self) {
-        self.arguments_hash.get_or_insert_default();
+        self.hashing();
+    }
+
+    fn hashing(&mut self) -> &mut ArgumentsHash {
+        let hash = self.arguments_hash.get_or_insert_default();
+        if !std::mem::replace(&mut self.is_hashed, true) {
+            hash.clear();
+        }
+        hash
+    }
+
+    fn hashed(&self) -> Option<&ArgumentsHash> {
+        self.arguments_hash.as_deref().filter(|_| self.is_hashed && self.has_whole_arguments())
     }
 
     /// Computes the SHA-256 of the next message's arguments, and keeps them if they are no longer than this. Off after
     /// [`Peek::clear`].
     pub fn keep_arguments(&mut self, len_max: usize) {
-        self.arguments_hash.get_or_insert_default().keep(len_max);
+        self.hashing().keep(len_max);
     }
 
     /// `params.arguments` as JSON text without white space, if they were kept and read to their end.
     #[must_use]
     pub fn kept_arguments(&self) -> Option<&[u8]> {
-        self.arguments_hash.as_deref().filter(|_| self.has_whole_arguments())?.text()
+        self.hashed()?.text()
     }
 
     /// The length and SHA-256 of `params.arguments` as JSON text without white space, if they were read to their end.
     #[must_use]
     pub fn arguments_hash(&self) -> Option<(u64, [u8; 32])> {
-        self.arguments_hash.as_deref().filter(|_| self.has_whole_arguments()).map(ArgumentsHash::finish)
+        self.hashed().map(ArgumentsHash::finish)
     }
 
     /// Inspects all of the next message, of any length, and takes the reference of a completion for its name or URI.
@@ -423,7 +439,7 @@ impl Peek {
         if let Some(arguments) = &mut self.arguments {
             arguments.write(bytes);
         }
-        if let Some(hash) = &mut self.arguments_hash {
+        if let Some(hash) = self.arguments_hash.as_mut().filter(|_| self.is_hashed) {
             hash.feed(bytes);
         }
     }
@@ -470,7 +486,7 @@ impl Peek {
                 _ => {}
             }
         }
-        let is_looked_at = self.arguments.is_some() || self.arguments_hash.is_some();
+        let is_looked_at = self.arguments.is_some() || self.is_hashed;
         self.in_arguments |= is_looked_at && self.depth == 2 && self.in_params && self.key == Key::Arguments;
         self.depth += 1;
         self.objects = self.objects << 1 | u128::from(is_object);

@@ -61,8 +61,8 @@ pub(crate) fn text_stop(text: &[u8]) -> Option<usize> {
     }
     let end = memchr2(b'"', b'\\', long);
     let plain = &long[..end.unwrap_or(long.len())];
-    // Checking all of them is faster than a search.
-    let has_control = plain.iter().fold(false, |found, &byte| found | (byte < 0x20));
+    // The lowest of all of them is found faster than the first that is low.
+    let has_control = plain.iter().fold(u8::MAX, |lowest, &byte| lowest.min(byte)) < 0x20;
     let stop = if has_control { plain.iter().position(is_stop) } else { end };
     stop.map(|at| SHORT + at)
 }

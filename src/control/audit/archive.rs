@@ -1,8 +1,7 @@
 //! Compresses closed files, and removes them when they are too old or too large together.
 
-use std::fs::{File, FileTimes, OpenOptions};
+use std::fs::{File, FileTimes};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::audit::{ChainNote, ChainedLine};
 use crate::control::audit::dir::HEAD;
+use crate::control::audit::disk::{AuditDisk, SystemDisk};
 use crate::control::audit::reading::{AuditFile, COMPRESSING};
 use crate::control::audit::waiting::written_in_time;
 use crate::control::audit::worker::Worker;
@@ -127,7 +127,7 @@ impl Tidying {
             if self.is_stopped() {
                 break;
             }
-            if let Err(error) = compress(&self.dir, file) {
+            if let Err(error) = compress(&SystemDisk, &self.dir, file) {
                 is_well = false;
                 tracing::error!(%dir, file = file.name(), %error, "a closed file of the audit log cannot be compressed; adit will retry");
             }
@@ -205,26 +205,42 @@ fn sweep(dir: &Path) {
 }
 
 /// Compresses a closed file. After an error no partial file is left.
-fn compress(dir: &Path, file: &AuditFile) -> io::Result<()> {
+pub(super) fn compress(disk: &impl AuditDisk, dir: &Path, file: &AuditFile) -> io::Result<()> {
     let to = AuditFile::compressed(dir, file.first);
     let aside = AuditFile::compressing(dir, file.first);
-    if let Err(error) = write_compressed(file, &aside).and_then(|()| std::fs::rename(&aside, &to.path)) {
+    if let Err(error) = write_compressed(disk, file, &aside).and_then(|()| disk.rename(&aside, &to.path)) {
         // The file may not exist yet.
-        let _ = std::fs::remove_file(&aside);
+        let _ = disk.remove(&aside);
         return Err(error);
     }
-    File::open(dir)?.sync_all()?;
-    std::fs::remove_file(&file.path)
+    disk.sync_names(dir)?;
+    disk.remove(&file.path)
 }
 
 /// The file keeps the modification time of its last line, which determines its age.
-fn write_compressed(file: &AuditFile, to: &Path) -> io::Result<()> {
+fn write_compressed(disk: &impl AuditDisk, file: &AuditFile, to: &Path) -> io::Result<()> {
     let mut plain = File::open(&file.path)?;
     let made = plain.metadata()?.modified()?;
-    let out = OpenOptions::new().create(true).truncate(true).write(true).mode(0o640).open(to)?;
-    zstd::stream::copy_encode(&mut plain, &out, LEVEL)?;
+    let out = disk.open_empty(to)?;
+    zstd::stream::copy_encode(&mut plain, Output { disk, file: &out }, LEVEL)?;
     out.set_times(FileTimes::new().set_modified(made))?;
-    out.sync_all()
+    disk.sync_all(&out)
+}
+
+/// A file that is written on a disk.
+struct Output<'a, D> {
+    disk: &'a D,
+    file: &'a File,
+}
+
+impl<D: AuditDisk> io::Write for Output<'_, D> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.disk.write(self.file, bytes).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]

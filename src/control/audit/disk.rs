@@ -41,6 +41,11 @@ pub(super) trait AuditDisk {
         file.sync_data()
     }
 
+    /// The same, with its times.
+    fn sync_all(&self, file: &File) -> io::Result<()> {
+        file.sync_all()
+    }
+
     /// Waits until the names of the files in a directory are on the disk.
     fn sync_names(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()

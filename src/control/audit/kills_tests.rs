@@ -14,6 +14,7 @@ use std::task::{Context, Poll, Waker};
 use super::*;
 use crate::audit::{AuditCallLine, ChainFault, ChainRemark, Verified};
 use crate::base::Rng;
+use crate::control::audit::archive::compress;
 use crate::control::audit::dir::{HEAD, PUBLIC_KEY};
 use crate::control::audit::reading::AuditFile;
 use crate::control::wall_time::WallTime;
@@ -33,6 +34,8 @@ struct KillingDisk(Rc<RefCell<State>>);
 
 struct State {
     rng: Rng,
+    /// Says when closed files are compressed.
+    archive: Rng,
     time: i64,
     steps_left: u64,
     is_dead: bool,
@@ -48,7 +51,9 @@ impl KillingDisk {
     fn new(rng: &mut Rng, time: i64, steps_left: u64) -> KillingDisk {
         let failures = if rng.chance(0.3) { 0.1 } else { 0.0 };
         let (is_dead, synced, replaced, rng) = (false, HashMap::new(), HashMap::new(), rng.fork());
-        KillingDisk(Rc::new(RefCell::new(State { rng, time, steps_left, is_dead, failures, synced, replaced })))
+        let archive = Rng::new(steps_left);
+        let state = State { rng, archive, time, steps_left, is_dead, failures, synced, replaced };
+        KillingDisk(Rc::new(RefCell::new(state)))
     }
 
     fn is_dead(&self) -> bool {
@@ -110,7 +115,9 @@ impl AuditDisk for KillingDisk {
 
     fn open_empty(&self, path: &Path) -> io::Result<File> {
         self.step()?;
-        File::create(path)
+        let file = File::create(path)?;
+        self.0.borrow_mut().synced.insert(file.metadata()?.ino(), 0);
+        Ok(file)
     }
 
     fn write(&self, file: &File, bytes: &[u8]) -> io::Result<()> {
@@ -145,6 +152,10 @@ impl AuditDisk for KillingDisk {
         Ok(())
     }
 
+    fn sync_all(&self, file: &File) -> io::Result<()> {
+        self.sync(file)
+    }
+
     fn sync_names(&self, _: &Path) -> io::Result<()> {
         self.step()?;
         self.0.borrow_mut().replaced.clear();
@@ -159,8 +170,17 @@ impl AuditDisk for KillingDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.step()?;
+        // Its number may be that of another file from now on.
+        self.0.borrow_mut().synced.remove(&fs::metadata(path)?.ino());
         fs::remove_file(path)
     }
+}
+
+/// The text of a file, decompressed if necessary.
+fn text_of(file: &AuditFile) -> String {
+    let bytes = fs::read(&file.path).unwrap();
+    let plain = if file.is_compressed { zstd::decode_all(&bytes[..]).unwrap() } else { bytes };
+    String::from_utf8(plain).unwrap()
 }
 
 /// What became of the calls of one log, by their numbers.
@@ -204,11 +224,11 @@ fn is_written(mut receiver: MailReceiver<()>) -> bool {
 /// Whether the log ends within a line, which the next process then records.
 fn ends_within_a_line(dir: &Path) -> bool {
     let files = AuditFile::list(dir).unwrap_or_default();
-    let texts: Vec<Vec<u8>> = files.iter().map(|file| fs::read(&file.path).unwrap()).collect();
+    let texts: Vec<String> = files.iter().map(text_of).collect();
     // A file without a whole line is removed, with what it has of one.
-    let is_begun = |text: &&Vec<u8>| text.contains(&b'\n');
+    let is_begun = |text: &&String| text.contains('\n');
     match texts.iter().rfind(is_begun) {
-        Some(text) => text.last() != Some(&b'\n'),
+        Some(text) => !text.ends_with('\n'),
         None => texts.first().is_some_and(|text| !text.is_empty()),
     }
 }
@@ -260,6 +280,9 @@ fn write_log(settings: &AuditWriterSettings, disk: &KillingDisk, rng: &mut Rng, 
         }
         if !disk.is_dead() && !is_closed {
             writing.look_after_files(now);
+            if settings.compress && disk.0.borrow_mut().archive.chance(0.5) {
+                compress_closed(settings, disk);
+            }
         }
         if disk.is_dead() {
             return true;
@@ -268,13 +291,22 @@ fn write_log(settings: &AuditWriterSettings, disk: &KillingDisk, rng: &mut Rng, 
     false
 }
 
+/// Compresses the closed files, as the thread for them does. After an error it tries again later.
+fn compress_closed(settings: &AuditWriterSettings, disk: &KillingDisk) {
+    let mut closed = AuditFile::list(&settings.dir).unwrap();
+    closed.pop();
+    for file in closed.iter().filter(|file| !file.is_compressed) {
+        let _ = compress(disk, &settings.dir, file);
+    }
+}
+
 fn verified(settings: &AuditWriterSettings) -> Verified {
     crate::control::audit::verify(&settings.dir, None, &mut |_, _| {}).unwrap()
 }
 
 /// The calls in the log, in their order.
 fn recorded(settings: &AuditWriterSettings) -> Vec<u64> {
-    let texts = AuditFile::list(&settings.dir).unwrap().into_iter().map(|file| fs::read_to_string(file.path).unwrap());
+    let texts = AuditFile::list(&settings.dir).unwrap().into_iter().map(|file| text_of(&file));
     let calls = |text: String| -> Vec<u64> {
         let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
         let numbers = whole.filter_map(|line| line.split("\"kind\":\"call\"").nth(1)?.split("\"call\":\"").nth(1));
@@ -288,7 +320,7 @@ fn recorded(settings: &AuditWriterSettings) -> Vec<u64> {
 fn kill(seed: u64, key_file: &Path) -> usize {
     let mut rng = Rng::new(seed);
     let home = tempfile::tempdir().unwrap();
-    let settings = settings(home.path(), key_file, &mut rng);
+    let settings = AuditWriterSettings { compress: seed % 2 == 1, ..settings(home.path(), key_file, &mut rng) };
     let (mut calls, mut kills, mut time) = (Calls::default(), 0, BEGINNING);
     for _ in 0..rng.between(1, PROCESSES_MAX) {
         // A process of six batches writes some 8,000 bytes.
@@ -355,11 +387,14 @@ fn rob(settings: &AuditWriterSettings, sound: &Verified, rng: &mut Rng, seed: u6
     let mut files = AuditFile::list(&settings.dir).unwrap();
     files.retain(|file| fs::metadata(&file.path).unwrap().len() > 0);
     let nth = rng.below(files.len() as u64) as usize;
-    let text = fs::read_to_string(&files[nth].path).unwrap();
+    let text = text_of(&files[nth]);
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     let from = rng.below(lines.len() as u64) as usize;
     let to = rng.between(from as u64 + 1, lines.len() as u64) as usize;
-    fs::write(&files[nth].path, [&lines[..from], &lines[to..]].concat().concat()).unwrap();
+    let robbed = [&lines[..from], &lines[to..]].concat().concat();
+    let is_compressed = files[nth].is_compressed;
+    let robbed = if is_compressed { zstd::encode_all(robbed.as_bytes(), 1).unwrap() } else { robbed.into_bytes() };
+    fs::write(&files[nth].path, robbed).unwrap();
     let (first, last) = (files[nth].first + from as u64, files[nth].first + to as u64 - 1);
     let what = match (first, last) {
         (1, last) if last == sound.last => ChainFault::Empty,

@@ -95,7 +95,8 @@ impl AnswerCeiling {
         if self.rows.iter().all(|rows| rows.over == Over::Cut) {
             return Ok(false);
         }
-        let whole = Value::of(answer)?;
+        let mut spans = Vec::new();
+        let whole = Value::outlined(answer, &mut spans)?;
         if !whole.is_array() {
             return self.refuses(&whole);
         }

@@ -1,10 +1,13 @@
 //! Checks the arguments of calls: against the schema of the rule that allows them, and for what the policy looks for in texts.
 
+use std::rc::Rc;
+
+use crate::base::Clock;
 use crate::policy::tools::arguments::Misfit;
 use crate::policy::tools::ceilings::CeilingReached;
 use crate::policy::tools::decision::{Asked, ToolDecision};
 use crate::policy::tools::json_text::Unreadable;
-use crate::policy::tools::sanitise::{SanitiseFound, SanitiseMode};
+use crate::policy::tools::sanitise::{SanitiseFound, SanitiseKind, SanitiseMode, ScanTime, ScanTimer};
 use crate::policy::tools::tool_policy::{ToolPolicy, UnreadableArguments, reached};
 
 impl ToolPolicy {
@@ -19,10 +22,11 @@ impl ToolPolicy {
         asked: &Asked<'_>,
         message: &[u8],
     ) -> Result<ToolDecision, UnreadableArguments> {
-        self.check_arguments_finding(decision, asked, message, &mut SanitiseFound::default())
+        self.check_arguments_finding(decision, asked, message, (&mut SanitiseFound::default(), || None))
     }
 
-    /// The same, and adds what is found in the texts of the arguments. They are passed on as they are, or not at all.
+    /// The same, and adds what is found in the texts of the arguments, within the time of the policy by this clock. They are passed on
+    /// as they are, or not at all.
     ///
     /// # Errors
     ///
@@ -32,7 +36,7 @@ impl ToolPolicy {
         decision: ToolDecision,
         asked: &Asked<'_>,
         message: &[u8],
-        all: &mut SanitiseFound,
+        (all, clock): (&mut SanitiseFound, impl FnOnce() -> Option<Rc<dyn Clock>>),
     ) -> Result<ToolDecision, UnreadableArguments> {
         let ceilings = self.ceilings_of(&decision).filter(|_| asked.has_arguments());
         let schema = ceilings.and_then(|ceilings| ceilings.arguments.as_ref());
@@ -43,8 +47,13 @@ impl ToolPolicy {
         }
         let rules = self.sanitise.as_ref().filter(|_| decision.is_allowed() && self.looks_at_arguments(asked));
         let Some(rules) = rules else { return Ok(decision) };
-        let found = rules.look_at_arguments(message).map_err(|Unreadable| UnreadableArguments)?;
+        let time = clock().map_or_else(ScanTime::default, |clock| ScanTime::new(clock, false));
+        let look = |timer: &mut ScanTimer<'_>| rules.look_at_arguments(message, timer);
+        let found = time.within(rules.scan_time_max, look).map_err(|Unreadable| UnreadableArguments)?;
         all.add_flags(&found);
+        if found.changed(SanitiseKind::TooSlow) > 0 {
+            return Ok(reached(decision, CeilingReached::Arguments("looking at their texts takes too long".into())));
+        }
         match found.changed_kinds() {
             kinds if kinds.is_empty() || rules.arguments == SanitiseMode::Flag => Ok(decision),
             kinds => Ok(reached(decision, CeilingReached::Arguments(format!("they contain {kinds}").into()))),

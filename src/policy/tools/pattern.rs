@@ -1,6 +1,6 @@
 //! Patterns for names: exact, or with `*` for any characters.
 
-use std::collections::HashSet;
+use rustc_hash::FxHashSet;
 
 /// The longest pattern, in bytes.
 pub(super) const PATTERN_LEN_MAX: usize = 512;
@@ -8,7 +8,8 @@ pub(super) const PATTERN_LEN_MAX: usize = 512;
 /// A set of patterns. Exact names are found by hash, whatever their number.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Patterns {
-    exact: HashSet<Box<str>>,
+    /// Only the owner of the policy adds names, so nobody else can make them collide.
+    exact: FxHashSet<Box<str>>,
     globs: Vec<Box<str>>,
 }
 

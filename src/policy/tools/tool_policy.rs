@@ -146,7 +146,7 @@ impl ToolPolicy {
     }
 
     /// The names of these roles, in file order.
-    pub fn names_of(&self, roles: RoleSet) -> impl Iterator<Item = &str> {
+    pub fn names_of(&self, roles: RoleSet) -> impl Iterator<Item = &str> + Clone {
         let has = move |(at, _): &(usize, &Role)| roles.contains(*at);
         self.roles.iter().enumerate().filter(has).map(|(_, role)| &*role.name)
     }

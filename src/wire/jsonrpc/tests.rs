@@ -294,6 +294,18 @@ fn arguments_have_a_digest_however_the_message_is_cut_and_spaced() {
         assert_eq!(peek.kept_arguments(), kept, "at most {len_max} in pieces of {piece}");
         assert_eq!(peek.arguments_hash().unwrap().0, plain.len() as u64);
     }
+    for len in [4_000, 4_096, 5_000, 20_000] {
+        let long = format!(r#"{{"q":"{}"}}"#, "é".repeat(len / 2 - 4));
+        let message = format!(r#"{{"method":"tools/call","params":{{"arguments":{long}}}}}"#);
+        for piece in [100, 4_000, message.len()] {
+            peek.clear();
+            peek.hash_arguments();
+            message.as_bytes().chunks(piece).for_each(|piece| peek.feed(piece));
+            let expected = digest::digest(&digest::SHA256, long.as_bytes());
+            let hash = peek.arguments_hash().map(|(len, hash)| (len as usize, hash));
+            assert_eq!(hash, Some((long.len(), expected.as_ref().try_into().unwrap())), "{len} in pieces of {piece}");
+        }
+    }
     peek.clear();
     peek.hash_arguments();
     peek.feed(&one.as_bytes()[..one.len() - 1]);

@@ -5,7 +5,7 @@ use crate::policy::tools::sanitise::found::SanitiseKind;
 /// Strips the invisible characters and escapes that `strips` selects. `strips` is called once for each. `None` if nothing is
 /// stripped.
 pub(super) fn strip(text: &str, mut strips: impl FnMut(SanitiseKind) -> bool) -> Option<String> {
-    if text.is_ascii() && !text.as_bytes().contains(&0x1b) {
+    if text.is_ascii() && memchr::memchr(0x1b, text.as_bytes()).is_none() {
         return None;
     }
     let (mut out, mut at, mut copied, mut before) = (None::<String>, 0, 0, None);

@@ -122,19 +122,30 @@ impl SanitiseRules {
 }
 
 impl SanitiseRules {
-    /// Finds in the arguments of a request what would be removed from an answer. `message` is the complete request.
+    /// Finds in the arguments of a request what would be removed from an answer. `message` is the complete request. If the time is up,
+    /// nothing is found but that.
     ///
     /// # Errors
     ///
     /// If the message cannot be parsed, or has more than one reading.
-    pub(in crate::policy::tools) fn look_at_arguments(&self, message: &[u8]) -> Result<SanitiseFound, Unreadable> {
+    pub(in crate::policy::tools) fn look_at_arguments(
+        &self,
+        message: &[u8],
+        timer: &mut ScanTimer<'_>,
+    ) -> Result<SanitiseFound, Unreadable> {
         let mut found = SanitiseFound::default();
         let Some(params) = Value::of(message)?.member("params")? else { return Ok(found) };
         let Some(arguments) = params.value.member("arguments")? else { return Ok(found) };
         let (text, open, out, root) = (arguments.value.bytes(), Vec::new(), Vec::new(), Area::Data);
-        let timer = &mut ScanTimer::unlimited();
         let walked = Walk { rules: self, found: &mut found, timer, text, root, open, out, copied: 0 }.run();
-        walked.map_err(|_| Unreadable)?;
+        match walked {
+            Ok(()) => {}
+            Err(Unscanned::Unreadable) => return Err(Unreadable),
+            Err(Unscanned::OutOfTime) => {
+                found = SanitiseFound::default();
+                found.add(SanitiseKind::TooSlow, !self.passes_slow);
+            }
+        }
         Ok(found)
     }
 }
@@ -297,8 +308,9 @@ fn string_len(text: &[u8]) -> usize {
 /// Decodes a string. An unpaired surrogate becomes U+FFFD.
 fn decoded(quoted: &[u8]) -> Cow<'_, str> {
     let plain = &quoted[1..quoted.len() - 1];
-    if !plain.contains(&b'\\') {
-        return String::from_utf8_lossy(plain);
+    if memchr::memchr(b'\\', plain).is_none() {
+        // It is almost always valid, which is checked faster than where it is not.
+        return std::str::from_utf8(plain).map_or_else(|_| String::from_utf8_lossy(plain), Cow::Borrowed);
     }
     let mut out = Vec::with_capacity(plain.len());
     let mut rest = plain;

@@ -11,7 +11,7 @@ mod secrets;
 pub use found::{SanitiseFound, SanitiseKind};
 pub use message::redacted_arguments;
 pub(super) use rules::{MATCH_LEN_MAX, OwnPattern, SanitiseMode, SanitiseRules};
-pub(super) use scan_timer::ScanTime;
+pub(super) use scan_timer::{ScanTime, ScanTimer};
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,8 @@ use std::ops::Range;
 
 /// The lengths of card numbers, in digits.
 const CARD_LENS: Range<usize> = 14..20;
+/// How many bytes without a digit are skipped at once.
+const SKIPPED_LEN: usize = 32;
 /// The maximum lengths of the parts of an e-mail address, in bytes (RFC 5321 section 4.5.3.1).
 const LOCAL_LEN_MAX: usize = 64;
 const DOMAIN_LEN_MAX: usize = 255;
@@ -11,8 +13,9 @@ const DOMAIN_LEN_MAX: usize = 255;
 /// Calls `found` for each card number in a text (ISO/IEC 7812). Digits may be grouped, with one space or hyphen between groups.
 pub(super) fn cards(text: &[u8], mut found: impl FnMut(Range<usize>)) {
     let mut at = 0;
-    while at < text.len() {
-        if !text[at].is_ascii_digit() || (at > 0 && text[at - 1].is_ascii_alphanumeric()) {
+    while let Some(digit) = next_digit(text, at) {
+        at = digit;
+        if at > 0 && text[at - 1].is_ascii_alphanumeric() {
             at += 1;
             continue;
         }
@@ -25,6 +28,20 @@ pub(super) fn cards(text: &[u8], mut found: impl FnMut(Range<usize>)) {
             None => at += text[at..].iter().take_while(|byte| byte.is_ascii_digit()).count(),
         }
     }
+}
+
+/// The place of the first digit at `from` or behind it.
+fn next_digit(text: &[u8], from: usize) -> Option<usize> {
+    if text.get(from)?.is_ascii_digit() {
+        return Some(from);
+    }
+    let mut at = from;
+    // Without a branch for each byte, which the compiler makes vector instructions of.
+    let has_digit = |part: &[u8]| part.iter().fold(false, |any, byte| any | byte.is_ascii_digit());
+    while text.get(at..at + SKIPPED_LEN).is_some_and(|part| !has_digit(part)) {
+        at += SKIPPED_LEN;
+    }
+    text.get(at..)?.iter().position(u8::is_ascii_digit).map(|found| at + found)
 }
 
 /// The length of the longest card number at the start.
@@ -83,7 +100,9 @@ const IBAN_LENS: &[u8] =
 /// Calls `found` for each IBAN in a text (ISO 13616). It may be grouped, with one space between groups.
 pub(super) fn ibans(text: &[u8], mut found: impl FnMut(Range<usize>)) {
     let mut at = 0;
-    while at + 4 <= text.len() {
+    // Two letters come before the first digit.
+    while let Some(digit) = next_digit(text, at + 2) {
+        at = digit - 2;
         let begins = at == 0 || !text[at - 1].is_ascii_alphanumeric();
         match Some(&text[at..]).filter(|_| begins).and_then(iban_at) {
             Some(len) => {
@@ -97,7 +116,8 @@ pub(super) fn ibans(text: &[u8], mut found: impl FnMut(Range<usize>)) {
 
 fn iban_at(text: &[u8]) -> Option<usize> {
     let [first, second, third, fourth, ..] = text else { return None };
-    if !third.is_ascii_digit() || !fourth.is_ascii_digit() {
+    let is_country = first.is_ascii_alphabetic() && second.is_ascii_alphabetic();
+    if !is_country || !third.is_ascii_digit() || !fourth.is_ascii_digit() {
         return None;
     }
     let country = [first.to_ascii_uppercase(), second.to_ascii_uppercase()];

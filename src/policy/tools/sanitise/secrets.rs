@@ -35,6 +35,8 @@ const PREFIXES: [(&[u8], usize); 30] = [
     (b"lin_api_", 36),
     (b"dckr_pat_", 27),
 ];
+/// The shortest of these minimum lengths.
+const KEY_LEN_MIN: usize = 20;
 /// The length of an AWS key ID, which is upper case and need not contain a digit.
 const AWS_KEY_ID_LEN: usize = 20;
 /// Words in names of secrets, without separators.
@@ -64,12 +66,13 @@ const PEM_LABEL_LEN_MAX: usize = 64;
 pub(super) fn secrets(text: &[u8], mut found: impl FnMut(Range<usize>)) {
     pem_keys(text, &mut found);
     let mut at = 0;
-    while at < text.len() {
-        if !is_token(text[at]) {
-            at += 1;
+    while let Some(skipped) = text[at..].iter().position(|byte| is_token(*byte)) {
+        at += skipped;
+        let end = at + token_len(&text[at..]);
+        if is_plain(text, at..end) {
+            at = end;
             continue;
         }
-        let end = at + text[at..].iter().take_while(|byte| is_token(**byte)).count();
         let start = at + text[at..end].iter().take_while(|byte| matches!(byte, b'-' | b'_')).count();
         if let Some(secret_end) = jwt_end(text, start, end) {
             found(start..secret_end);
@@ -88,11 +91,44 @@ pub(super) fn secrets(text: &[u8], mut found: impl FnMut(Range<usize>)) {
 
 /// Whether a value is a secret, by the name of its member.
 pub(super) fn is_named_secret(name: &str, value: &str) -> bool {
-    value.len() <= MEMBER_LEN_MAX && is_name(name.as_bytes()) && is_random(value.as_bytes())
+    // Few values are random-looking, which their first space decides.
+    value.len() <= MEMBER_LEN_MAX && is_random(value.as_bytes()) && is_name(name.as_bytes())
 }
 
+/// Which bytes tokens consist of: a table, because each byte of a text is looked up.
+static TOKEN_BYTES: [bool; 256] = {
+    let (mut table, mut byte) = ([false; 256], 0);
+    while byte < table.len() {
+        table[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'-' | b'_');
+        byte += 1;
+    }
+    table
+};
+
 fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
+    TOKEN_BYTES[usize::from(byte)]
+}
+
+/// Whether a token is no secret and no name of one, by its length and by what follows it: most words.
+fn is_plain(text: &[u8], token: Range<usize>) -> bool {
+    let is_joint = |byte: u8| matches!(byte, b':' | b'=');
+    let may_join = |at: usize| text.get(at).is_some_and(|byte| is_between(*byte));
+    let may_be_name = match text.get(token.end) {
+        Some(byte) => is_joint(*byte) || (is_between(*byte) && may_join(token.end + 1)),
+        None => false,
+    };
+    let may_be_jwt = token.len() >= JWT_PART_LEN_MIN && text.get(token.end) == Some(&b'.');
+    token.len() < KEY_LEN_MIN && !may_be_name && !may_be_jwt
+}
+
+/// Whether a byte may stand between a name and its value.
+fn is_between(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'"' | b'\'' | b':' | b'=' | b'>')
+}
+
+/// The length of the token at the start.
+fn token_len(text: &[u8]) -> usize {
+    text.iter().position(|byte| !is_token(*byte)).unwrap_or(text.len())
 }
 
 fn is_value(byte: u8) -> bool {
@@ -100,6 +136,9 @@ fn is_value(byte: u8) -> bool {
 }
 
 fn has_prefix(token: &[u8]) -> bool {
+    if token.len() < KEY_LEN_MIN {
+        return false;
+    }
     let fits = |(prefix, len): &(&[u8], usize)| token.len() >= *len && token.starts_with(prefix);
     let is_of_aws = token.len() == AWS_KEY_ID_LEN && !token.iter().any(u8::is_ascii_lowercase);
     PREFIXES.iter().any(fits) && (is_of_aws || token.iter().any(u8::is_ascii_digit))
@@ -110,7 +149,7 @@ fn jwt_end(text: &[u8], start: usize, end: usize) -> Option<usize> {
     if !text[start..end].starts_with(b"eyJ") || end - start < JWT_PART_LEN_MIN || text.get(end) != Some(&b'.') {
         return None;
     }
-    let part = |from: usize| from + text[from..].iter().take_while(|byte| is_token(**byte)).count();
+    let part = |from: usize| from + token_len(&text[from..]);
     let second = part(end + 1);
     if second - end <= JWT_PART_LEN_MIN || text.get(second) != Some(&b'.') {
         return None;
@@ -120,12 +159,10 @@ fn jwt_end(text: &[u8], start: usize, end: usize) -> Option<usize> {
 
 /// The random-looking value after a name, with `:` or `=` between them.
 fn named_value(text: &[u8], name: Range<usize>) -> Option<Range<usize>> {
-    if !is_name(&text[name.clone()]) {
-        return None;
-    }
     let behind = &text[name.end..];
-    let between = behind.iter().take_while(|byte| b" \t\"':=>".contains(byte)).take(BETWEEN_LEN_MAX).count();
-    if !behind[..between].iter().any(|byte| matches!(byte, b':' | b'=')) {
+    let between = behind.iter().take_while(|byte| is_between(**byte)).take(BETWEEN_LEN_MAX).count();
+    // Most words are no names, because of what follows them.
+    if !behind[..between].iter().any(|byte| matches!(byte, b':' | b'=')) || !is_name(&text[name.clone()]) {
         return None;
     }
     let mut start = name.end + between;
@@ -144,13 +181,21 @@ fn is_name(name: &[u8]) -> bool {
     if name.len() > NAME_LEN_MAX {
         return false;
     }
-    let letters = name.iter().filter(|byte| byte.is_ascii_alphabetic());
-    let word: String = letters.map(|byte| char::from(byte.to_ascii_lowercase())).collect();
-    NAMES.iter().any(|name| word.contains(name)) && !NOT_NAMES.iter().any(|name| word.contains(name))
+    let (mut word, mut len) = ([0; NAME_LEN_MAX], 0);
+    for byte in name.iter().filter(|byte| byte.is_ascii_alphabetic()) {
+        word[len] = byte.to_ascii_lowercase();
+        len += 1;
+    }
+    let has = |part: &&str| word[..len].windows(part.len()).any(|place| place == part.as_bytes());
+    NAMES.iter().any(|name| has(name)) && !NOT_NAMES.iter().any(|name| has(name))
 }
 
 fn is_random(value: &[u8]) -> bool {
     if value.len() < VALUE_LENS.start || !value.iter().all(|byte| is_value(*byte)) {
+        return false;
+    }
+    let has = |is: fn(&u8) -> bool| value.iter().any(is);
+    if !has(u8::is_ascii_digit) || !has(u8::is_ascii_alphabetic) {
         return false;
     }
     let mut counts = [0u16; 128];
@@ -158,8 +203,7 @@ fn is_random(value: &[u8]) -> bool {
     let all = value.len() as f64;
     let shares = counts.iter().filter(|count| **count > 0).map(|count| f64::from(*count) / all);
     let entropy: f64 = shares.map(|share| -share * share.log2()).sum();
-    let has = |is: fn(&u8) -> bool| value.iter().any(is);
-    entropy >= ENTROPY_MIN && has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic)
+    entropy >= ENTROPY_MIN
 }
 
 /// Calls `found` for each private key in PEM. A key without an end line extends to the end of the text.

@@ -507,7 +507,7 @@ fn findings_in_arguments_are_counted_and_flag_denies_nothing() {
         let decision = policy.decide(RoleSet::default(), &asked);
         assert_eq!(policy.needs_arguments(&decision, &asked), mode != "off");
         let mut found = SanitiseFound::default();
-        let decision = policy.check_arguments_finding(decision, &asked, message, &mut found).unwrap();
+        let decision = policy.check_arguments_finding(decision, &asked, message, (&mut found, || None)).unwrap();
         assert_eq!(decision.is_allowed(), is_allowed, "{mode}");
         assert_eq!((found.flagged(SanitiseKind::Secrets), found.flagged(SanitiseKind::Emails)), counted, "{mode}");
         assert_eq!(found.all_changed(), 0, "{mode}: they are passed on as they are, or not at all");

@@ -10,8 +10,9 @@ use serde_json::json;
 use crate::base::{Clock, Rng, Time};
 use crate::policy::tools::answer_filter::AnswerFilter;
 use crate::policy::tools::answer_note::{AnswerNote, AnswerWithheld};
+use crate::policy::tools::decision::Asked;
 use crate::policy::tools::roles::RoleSet;
-use crate::policy::tools::sanitise::found::SanitiseKind;
+use crate::policy::tools::sanitise::found::{SanitiseFound, SanitiseKind};
 use crate::policy::tools::sanitise::rules::OwnPattern;
 use crate::policy::tools::sanitise::scan_timer::{CHECK_LEN, ScanTimer};
 use crate::policy::tools::tool_policy::ToolPolicy;
@@ -91,4 +92,23 @@ fn a_long_text_is_searched_in_parts_with_the_matches_of_the_whole() {
         }
     }
     assert!(matches > 1_000, "{matches}");
+}
+
+#[test]
+fn a_call_whose_arguments_take_too_long_is_denied_or_passed_on_as_it_is() {
+    for (more, parts, is_allowed, found) in [
+        ("", 4, false, "secrets flagged 1"),
+        ("", 40, false, "too_slow flagged 1"),
+        ("when_slower = 'pass'\n", 40, true, "too_slow flagged 1"),
+    ] {
+        let text = format!("{POLICY}arguments = 'deny'\n{more}");
+        let policy = ToolPolicy::parse(&text).unwrap_or_else(|faults| panic!("{faults:?}"));
+        let asked = Asked::tool("t");
+        let arguments = message(parts).replace("\"result\"", "\"arguments\"");
+        let (message, mut all) = (format!("{{\"params\":{arguments}}}"), SanitiseFound::default());
+        let clock = || Some(Rc::new(SteppingClock(Cell::new(Time::ZERO))) as Rc<dyn Clock>);
+        let decision = policy.decide(RoleSet::default(), &asked);
+        let decided = policy.check_arguments_finding(decision, &asked, message.as_bytes(), (&mut all, clock));
+        assert_eq!((decided.unwrap().is_allowed(), &*all.to_string()), (is_allowed, found), "{more} {parts}");
+    }
 }
