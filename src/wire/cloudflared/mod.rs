@@ -12,6 +12,8 @@ mod control_server;
 mod edge_messages;
 mod heads;
 mod messages;
+#[cfg(test)]
+mod quic_streams;
 mod registration;
 mod token;
 #[cfg(test)]
