@@ -220,6 +220,17 @@ impl Scrape {
             Some(&Unit::Seconds),
             &rows,
         )?;
+        let rows = self.per_link(|link| Some(link.quic?.congestion_window as f64));
+        families.gauges(
+            "adit_link_quic_congestion_window",
+            "How much a link over QUIC may have under way at a time",
+            Some(&Unit::Bytes),
+            &rows,
+        )?;
+        let rows = self.per_link(|link| Some(link.quic?.packets_sent as f64));
+        families.gauges("adit_link_quic_packets_sent", "Packets that a link over QUIC has sent", None, &rows)?;
+        let rows = self.per_link(|link| Some(link.quic?.packets_lost as f64));
+        families.gauges("adit_link_quic_packets_lost", "Packets of a link over QUIC that were lost", None, &rows)?;
         let rows = self.per_link(|link| Some(link.age.as_secs_f64()));
         families.gauges("adit_link_age", "How long a link has been up", Some(&Unit::Seconds), &rows)?;
         let rows = self.per_tunnel_idle();
@@ -673,6 +684,9 @@ mod tests {
                 "adit_deadlines_missed_total method,route,tool",
                 "adit_engine_info driver,why",
                 "adit_link_age_seconds core,link,role,tunnel",
+                "adit_link_quic_congestion_window_bytes core,link,role,tunnel",
+                "adit_link_quic_packets_lost core,link,role,tunnel",
+                "adit_link_quic_packets_sent core,link,role,tunnel",
                 "adit_link_round_trip_seconds core,link,role,tunnel",
                 "adit_link_streams_open core,link,role,tunnel",
                 "adit_link_windows_bytes core,role",
@@ -706,6 +720,7 @@ mod tests {
         let only = |name: &str| samples[name][0].1;
         assert_eq!(only("adit_uptime_seconds"), 61.23);
         assert_eq!(only("adit_link_round_trip_seconds"), 0.000_042);
+        assert_eq!(only("adit_link_quic_packets_lost"), 3.0);
         assert_eq!(only("adit_links_ended_total"), 5.0);
         assert_eq!(only("adit_tunnel_idle_seconds"), 720.5);
         assert_eq!(only("adit_tunnel_hosts_unserved"), 1.0);

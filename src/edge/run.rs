@@ -115,6 +115,7 @@ impl EdgeCore {
                 tunnels.iter().for_each(|tunnel| self.review_hosts_soon(tunnel));
             }
             CoreMessage::Link(arrived) => connectors::adopt(self, *arrived),
+            CoreMessage::Replaced(by) => self.links.drain_replaced(&by),
             CoreMessage::Datagram(datagram) => {
                 if let Some(quic) = self.quic.get() {
                     quic.receive_moved(&datagram);

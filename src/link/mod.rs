@@ -11,6 +11,8 @@ mod carrier;
 mod carrier_stream;
 mod close_reason;
 mod cloudflared;
+mod greeting;
+mod heartbeat;
 mod lanes;
 #[cfg(test)]
 mod lanes_tests;
@@ -32,6 +34,7 @@ pub use cloudflared::{
     CloudflaredCounts, CloudflaredEnded, CloudflaredLink, CloudflaredPush, CloudflaredStream, CloudflaredTerms,
     RegisterError, RegisteredConnection,
 };
-pub use running::{Link, LinkEnded, LinkError};
+pub use greeting::LinkError;
+pub use running::{Link, LinkEnded};
 pub use stream::LinkStream;
 pub use unproven::Liveness;

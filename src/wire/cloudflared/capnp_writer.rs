@@ -100,7 +100,6 @@ impl MessageWriter {
     }
 
     /// The capability with this index in the table, for this pointer.
-    #[cfg(test)]
     pub(super) fn capability(&mut self, of: StructAt, index: usize, capability: u32) {
         self.put(of.pointers + index * WORD, &(3 | u64::from(capability) << 32).to_le_bytes());
     }

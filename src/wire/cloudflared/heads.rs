@@ -108,11 +108,11 @@ pub fn own_answer_head(status: StatusCode) -> Response<()> {
     response
 }
 
-fn is_of_connection(name: &[u8]) -> bool {
+pub(super) fn is_of_connection(name: &[u8]) -> bool {
     OF_CONNECTION.iter().any(|of| name.eq_ignore_ascii_case(of.as_bytes()))
 }
 
-fn is_internal(name: &[u8]) -> bool {
+pub(super) fn is_internal(name: &[u8]) -> bool {
     INTERNAL.iter().any(|start| name.len() >= start.len() && name[..start.len()].eq_ignore_ascii_case(start))
 }
 

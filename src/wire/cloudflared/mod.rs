@@ -12,7 +12,8 @@ mod control_server;
 mod edge_messages;
 mod heads;
 mod messages;
-#[cfg(test)]
+mod push_server;
+mod quic_heads;
 mod quic_streams;
 mod registration;
 mod token;
@@ -23,5 +24,8 @@ pub use capnp_reader::CapnpError;
 pub use control_client::{ControlClient, ControlEvent};
 pub use heads::{RequestKind, answer_head, kind_of, own_answer_head, strip_request};
 pub use messages::ControlFault;
+pub use push_server::{PushServer, PushedRules};
+pub use quic_heads::{QuicRequest, read_quic_request, write_own_quic_answer, write_quic_answer};
+pub use quic_streams::{ConnectionType, QuicStreamFault, QuicStreamKind, quic_stream_kind};
 pub use registration::{Registration, RegistrationAnswer, RegistrationError, TunnelUuid, TunnelUuidError};
 pub use token::{CredentialsError, TunnelCredentials};

@@ -24,7 +24,7 @@ const ENTRY_WORDS: usize = 2;
 /// What a stream is for that the edge has opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QuicStreamKind {
-    /// A call. [`read_connect_request`] reads on from the first byte of the stream.
+    /// A call. The request is read from the first byte of the stream.
     Call,
     /// One remote procedure call on the connector. Its messages begin after these many bytes.
     Rpc(usize),
@@ -39,6 +39,9 @@ pub enum QuicStreamFault {
     /// The message is malformed.
     #[error("the message at the start of the stream is malformed: {0}")]
     Message(#[from] CapnpError),
+    /// The request cannot be one of HTTP.
+    #[error("the request at the start of the stream is not one of HTTP")]
+    Head,
     /// The request asks for a kind of connection that is not known.
     #[error("the request asks for an unknown kind of connection: {0}")]
     Type(u16),
@@ -57,16 +60,16 @@ pub enum ConnectionType {
 
 /// The first message of a call, without its metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConnectRequest<'a> {
+pub(super) struct ConnectRequest<'a> {
     /// What the call connects to.
-    pub kind: ConnectionType,
+    pub(super) kind: ConnectionType,
     /// Of HTTP the URL, or its path; of TCP an address with its port.
-    pub dest: &'a [u8],
+    pub(super) dest: &'a [u8],
 }
 
 /// An entry of metadata of a request or an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Metadata<'a> {
+pub(super) enum Metadata<'a> {
     /// The method of a request.
     Method(&'a [u8]),
     /// The host that the client has asked.
@@ -108,7 +111,7 @@ pub fn quic_stream_kind(bytes: &[u8]) -> Result<Option<QuicStreamKind>, QuicStre
 /// # Errors
 ///
 /// If it is malformed, or longer than the limit.
-pub fn read_connect_request<'a>(
+pub(super) fn read_connect_request<'a>(
     bytes: &'a [u8],
     each: impl FnMut(Metadata<'a>),
 ) -> Result<Option<(ConnectRequest<'a>, usize)>, QuicStreamFault> {
@@ -126,13 +129,14 @@ pub fn read_connect_request<'a>(
     Ok(Some((ConnectRequest { kind, dest }, len)))
 }
 
+#[cfg(test)]
 /// Reads the answer to a call from the first bytes of its stream, and passes its metadata to `each`. Returns the connector's error,
 /// which is empty if there is none, with the length of the message; or `None` while it is incomplete.
 ///
 /// # Errors
 ///
 /// If it is malformed, or longer than the limit.
-pub fn read_connect_response<'a>(
+pub(super) fn read_connect_response<'a>(
     bytes: &'a [u8],
     each: impl FnMut(Metadata<'a>),
 ) -> Result<Option<(&'a [u8], usize)>, QuicStreamFault> {
@@ -144,9 +148,10 @@ pub fn read_connect_response<'a>(
     Ok(Some((error, len)))
 }
 
+#[cfg(test)]
 /// Writes the request of a call after `out`, with the preamble of the stream. The stock connector loses a stream whose preamble
 /// arrives in two pieces, so it has to be sent in one.
-pub fn write_connect_request(out: &mut Vec<u8>, request: &ConnectRequest<'_>, metadata: &[Metadata<'_>]) {
+pub(super) fn write_connect_request(out: &mut Vec<u8>, request: &ConnectRequest<'_>, metadata: &[Metadata<'_>]) {
     let (mut writer, root) = MessageWriter::after(preamble(out), 1, 2);
     writer.u16(root, 0, request.kind as u16);
     writer.text_of(root, 0, &[request.dest]);
@@ -156,15 +161,16 @@ pub fn write_connect_request(out: &mut Vec<u8>, request: &ConnectRequest<'_>, me
 
 /// Writes the answer to a call after `out`, with the preamble of the stream. `error` is empty if the server has answered; otherwise
 /// there is no status.
-pub fn write_connect_response(out: &mut Vec<u8>, error: &str, metadata: &[Metadata<'_>]) {
+pub(super) fn write_connect_response(out: &mut Vec<u8>, error: &str, metadata: &[Metadata<'_>]) {
     let (mut writer, root) = MessageWriter::after(preamble(out), 0, 2);
     writer.text(root, 0, error);
     write_metadata(&mut writer, root, metadata);
     *out = writer.finish();
 }
 
+#[cfg(test)]
 /// Writes the start of a stream with a remote procedure call.
-pub fn write_rpc_preamble(out: &mut Vec<u8>) {
+pub(super) fn write_rpc_preamble(out: &mut Vec<u8>) {
     out.extend_from_slice(&RPC_SIGNATURE);
 }
 
