@@ -8,7 +8,7 @@ use futures_lite::future;
 use crate::connector::cloudflared_settings::{CloudflaredSettings, ConfigPush};
 use crate::connector::connect_error::ConnectError;
 use crate::connector::connector_core::ConnectorCore;
-use crate::connector::dial::dial;
+use crate::connector::dial_link::{LinkConnection, dial_any};
 use crate::connector::links::{LinkSlot, Up};
 use crate::engine::{Task, mailbox};
 use crate::link::{Carrier, CarrierEnded, CloseReason, CloudflaredLink, CloudflaredTerms};
@@ -18,6 +18,8 @@ use crate::wire::cloudflared::Registration;
 const WINDOWS: [u32; 2] = [4 * 1024 * 1024, 1024 * 1024];
 /// The smallest window of a connection (RFC 9113, section 6.9.2), in bytes.
 const WINDOW_MIN: u32 = 64 * 1024 - 1;
+/// The name that an edge's certificate must have over QUIC.
+const QUIC_EDGE_NAME: &str = "quic.cftunnel.com";
 /// How long an edge may take to answer a registration.
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -58,8 +60,10 @@ async fn keep(core: &Rc<ConnectorCore>, index: usize, edges: usize) {
 pub(super) async fn connect(slot: &LinkSlot, dialect: &CloudflaredSettings) -> Result<Up, ConnectError> {
     let core = &slot.core;
     let settings = &core.connector.settings;
-    let config = settings.edge_tls.as_ref().and_then(|tls| tls.link(slot.edge));
-    let connection = Rc::new(dial(core, slot.edge, config).await?);
+    let tls = settings.edge_tls.as_ref();
+    let for_quic = tls.and_then(|tls| tls.cloudflared_quic()).map(|tls| (tls, QUIC_EDGE_NAME));
+    let connection = dial_any(core, slot.edge, tls.and_then(|tls| tls.link(slot.edge)), for_quic).await?;
+    let protocol = if let LinkConnection::Quic(_) = connection { "quic" } else { "http2" };
     let mut share = core.http2_windows.share();
     let window = WINDOWS.into_iter().find(|window| share.set(*window as usize)).unwrap_or(WINDOW_MIN);
     let registration = Registration {
@@ -85,7 +89,10 @@ pub(super) async fn connect(slot: &LinkSlot, dialect: &CloudflaredSettings) -> R
     let running = link.clone();
     let run = core.core.spawn_held(async move {
         let _share = share;
-        CarrierEnded::Cloudflared(running.run(connection, terms).await)
+        CarrierEnded::Cloudflared(match connection {
+            LinkConnection::Tcp(connection) => running.run(Rc::new(connection), terms).await,
+            LinkConnection::Quic(connection) => running.run_quic(connection, terms).await,
+        })
     });
     match link.registered().await {
         Ok(registered) => {
@@ -95,7 +102,7 @@ pub(super) async fn connect(slot: &LinkSlot, dialect: &CloudflaredSettings) -> R
                 event = 0,
                 ip = %slot.address().host,
                 location = registered.location,
-                protocol = "http2",
+                protocol,
                 "Registered tunnel connection"
             );
             Ok(Up { carrier: Carrier::Cloudflared(link), run, edge_cores: 1 })

@@ -180,7 +180,14 @@ impl ConnectError {
     /// Whether the peer does not support the requested protocol. An edge without an authority answers an enrolment in
     /// the same way.
     pub(super) fn is_not_offered(&self) -> bool {
-        matches!(self, ConnectError::OtherPort)
+        let is_refused_protocol = |cause: &QuicError| {
+            matches!(cause, QuicError::Alert(TlsError::AlertReceived(AlertDescription::NoApplicationProtocol)))
+        };
+        match self {
+            ConnectError::OtherPort => true,
+            ConnectError::Quic { cause, .. } => is_refused_protocol(cause),
+            _ => false,
+        }
     }
 
     /// Whether another address of the edges may have more success.

@@ -10,6 +10,7 @@ use crate::connector::link_table::LinkTable;
 use crate::connector::quic_sockets::QuicSockets;
 use crate::connector::retry::Retry;
 use crate::connector::shared::Connector;
+use crate::connector::transports::Transports;
 use crate::connector::upstreams::Upstreams;
 use crate::connector::worker_slots::WorkerSlots;
 use crate::dial::Resolver;
@@ -35,6 +36,7 @@ pub(super) struct ConnectorCore {
     pub(super) resolver: Resolver,
     pub(super) links: LinkTable,
     pub(super) quic: QuicSockets,
+    pub(super) transports: Transports,
     pub(super) edges: EdgeSignals,
     pub(super) retry: Retry,
     pub(super) upstreams: Upstreams,
@@ -61,6 +63,7 @@ impl ConnectorCore {
         ConnectorCore {
             links: LinkTable::new(&core, &connector),
             quic: QuicSockets::default(),
+            transports: Transports::new(connector.edges.len()),
             edges: EdgeSignals::new(&core, &connector),
             retry: Retry::new(core.id(), &connector),
             upstreams: Upstreams::new(&core, &connector, resolver.clone(), &http2_windows),

@@ -1,13 +1,14 @@
 use std::sync::Arc;
 
 use crate::tls::{
-    ALPN_ENROL, ALPN_LINK, CallerAuthorities, ClientConfig, ClientSettings, CurrentIdentity, Identity, Roots, TlsError,
-    Versions, WallClock, client_config,
+    ALPN_CLOUDFLARED, ALPN_ENROL, ALPN_LINK, CallerAuthorities, ClientConfig, ClientSettings, CurrentIdentity,
+    Identity, Roots, TlsError, Versions, WallClock, client_config,
 };
 
 /// TLS towards edges: the trusted authorities, and this connector's certificate for each edge.
 pub struct EdgeTls {
     enrol: Arc<ClientConfig>,
+    cloudflared_quic: Option<Arc<ClientConfig>>,
     edges: Vec<OneEdge>,
     callers: Arc<CallerAuthorities>,
     clock: WallClock,
@@ -43,20 +44,28 @@ impl EdgeTls {
             Ok(OneEdge { link: config(ALPN_LINK, Some(Arc::clone(&current)))?, current, kept: None })
         };
         let edges = (0..edges).map(one).collect::<Result<_, TlsError>>()?;
-        Ok(EdgeTls { enrol: config(ALPN_ENROL, None)?, edges, callers: Arc::default(), clock })
+        let enrol = config(ALPN_ENROL, None)?;
+        Ok(EdgeTls { enrol, cloudflared_quic: None, edges, callers: Arc::default(), clock })
     }
 
-    /// TLS for edges of cloudflared: without certificates of this connector, and without ALPN.
+    /// TLS for edges of cloudflared: without certificates of this connector, and over TCP without ALPN.
     ///
     /// # Errors
     ///
     /// If the TLS library rejects the configuration.
     pub fn cloudflared(roots: Roots, edges: usize) -> Result<EdgeTls, TlsError> {
+        let quic = client_config(ClientSettings {
+            roots: roots.clone(),
+            alpn: vec![ALPN_CLOUDFLARED.to_vec()],
+            versions: Versions::Tls13,
+            ..ClientSettings::default()
+        })?;
         let link =
             client_config(ClientSettings { roots, versions: Versions::Tls12And13, ..ClientSettings::default() })?;
         let one = |_| OneEdge { link: Arc::clone(&link), current: Arc::default(), kept: None };
         let (edges, callers) = ((0..edges).map(one).collect(), Arc::default());
-        Ok(EdgeTls { enrol: link, edges, callers, clock: WallClock::default() })
+        let clock = WallClock::default();
+        Ok(EdgeTls { enrol: link, cloudflared_quic: Some(quic), edges, callers, clock })
     }
 
     /// Starts with a stored certificate for one edge.
@@ -87,6 +96,11 @@ impl EdgeTls {
 
     pub(super) fn link(&self, edge: usize) -> Option<&Arc<ClientConfig>> {
         self.edges.get(edge).map(|one| &one.link)
+    }
+
+    /// TLS for an edge of cloudflared over QUIC.
+    pub(super) fn cloudflared_quic(&self) -> Option<&Arc<ClientConfig>> {
+        self.cloudflared_quic.as_ref()
     }
 
     pub(super) fn enrol(&self) -> &Arc<ClientConfig> {

@@ -11,16 +11,19 @@ use rustls_pki_types::CertificateDer;
 use crate::base::Clock;
 use crate::connector::connect_error::{ConnectError, EnrolError};
 use crate::connector::connector_core::ConnectorCore;
-use crate::connector::dial::dial;
+use crate::connector::dial_link::{LinkConnection, dial_link};
 use crate::connector::edge_status::{EdgeStatus, RENEW_EARLY_MAX};
 use crate::connector::edge_tls::EdgeTls;
 use crate::connector::enrolment;
 use crate::connector::message::ConnectorEvent;
 use crate::connector::settings::EdgeAddress;
 use crate::connector::shared::Counters;
+use crate::engine::StreamError;
 use crate::link::Backoff;
+use crate::quic::QuicStreams;
 use crate::tls::{Identity, KeyRequest};
 use crate::wire::enrol::{Credential, EnrolAnswer, EnrolRefused, EnrolRequest, Grant};
+use crate::wire::quic::ConnectionError;
 
 /// The largest difference of the wall clocks of connector and edge that is not logged.
 const CLOCK_SKEW_MAX: Duration = Duration::from_secs(120);
@@ -126,12 +129,11 @@ impl Enroller {
     }
 
     async fn ask(&self) -> Result<(Grant, Identity), ConnectError> {
-        let connection = dial(&self.core, self.edge, Some(self.tls.enrol())).await?;
         let key = KeyRequest::new().map_err(EnrolError::Unfit)?;
         let settings = &self.core.connector.settings;
         let credential = Credential::Tunnel { id: settings.tunnel.clone(), secret: settings.secret.clone() };
         let request = EnrolRequest { credential, software: settings.software.clone(), csr: key.csr().to_vec() };
-        let grant = match enrolment::ask(&self.core.core, &connection, &request, settings.connect_timeout).await? {
+        let grant = match self.ask_with(&request).await? {
             EnrolAnswer::Granted(grant) => grant,
             EnrolAnswer::Refused(EnrolRefused { refusal, reason, retry_after_s, edge_time_unix_s }) => {
                 self.compare_clocks(edge_time_unix_s);
@@ -146,6 +148,22 @@ impl Enroller {
             return Err(EnrolError::OfOther { given, asked }.into());
         }
         Ok((grant, identity))
+    }
+
+    /// Sends a request on a connection of its own, over the transport of the links.
+    async fn ask_with(&self, request: &EnrolRequest) -> Result<EnrolAnswer, ConnectError> {
+        let core = &self.core.core;
+        let limit = self.core.connector.settings.connect_timeout;
+        match dial_link(&self.core, self.edge, Some(self.tls.enrol())).await? {
+            LinkConnection::Tcp(connection) => enrolment::ask(core, &connection, request, limit).await,
+            LinkConnection::Quic(connection) => {
+                let streams = QuicStreams::new(core, connection);
+                // The edge permits streams, unless the connection has ended.
+                let stream = streams.open().ok_or(EnrolError::Silent)?;
+                let running = async { Err(ConnectError::from(EnrolError::Stream(ended(&streams.run().await)))) };
+                future::or(enrolment::ask(core, &stream, request, limit), running).await
+            }
+        }
     }
 
     /// Waits before the next attempt. A certificate that expires in the meantime is no longer used.
@@ -190,5 +208,16 @@ impl Enroller {
 
     fn address(&self) -> &EdgeAddress {
         &self.core.connector.settings.edges[self.edge]
+    }
+}
+
+/// How the end of a connection looks on its streams.
+fn ended(why: &ConnectionError) -> StreamError {
+    match why {
+        ConnectionError::TimedOut => StreamError::TimedOut,
+        ConnectionError::ConnectionClosed(_) | ConnectionError::ApplicationClosed(_) | ConnectionError::Reset => {
+            StreamError::Reset
+        }
+        other => StreamError::Protocol(other.to_string().into()),
     }
 }

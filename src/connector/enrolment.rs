@@ -9,7 +9,6 @@ use crate::connector::edge_tls::EdgeTls;
 use crate::connector::settings::EdgeAddress;
 use crate::dial::{Proxy, Resolver};
 use crate::engine::{ByteStream, Core, send_bytes};
-use crate::tls::Connection;
 use crate::wire::RegistrationRefusal;
 use crate::wire::enrol::{EnrolAnswer, EnrolMessage, EnrolReader, EnrolRefused, EnrolRequest, Grant};
 
@@ -98,7 +97,7 @@ pub async fn trade(
 /// Sends a request on a new connection, and reads the answer within a time limit.
 pub(super) async fn ask(
     core: &Core,
-    connection: &Connection,
+    connection: &impl ByteStream,
     request: &EnrolRequest,
     limit: Duration,
 ) -> Result<EnrolAnswer, ConnectError> {
@@ -108,7 +107,11 @@ pub(super) async fn ask(
     Ok(answer)
 }
 
-async fn exchange(core: &Core, connection: &Connection, request: &EnrolRequest) -> Result<EnrolAnswer, EnrolError> {
+async fn exchange(
+    core: &Core,
+    connection: &impl ByteStream,
+    request: &EnrolRequest,
+) -> Result<EnrolAnswer, EnrolError> {
     let bytes = request.encode()?;
     send_bytes(connection, core.pool(), bytes.expose()).await?;
     let mut incoming = EnrolReader::default();

@@ -88,6 +88,7 @@ impl LinkTable {
             state: if entry.carrier.is_draining() { LinkState::Draining } else { LinkState::Open },
             streams: entry.carrier.streams_live(),
             round_trip: entry.carrier.round_trip(),
+            quic: entry.carrier.quic_path(),
             age: now - entry.since,
         };
         self.entries.borrow().iter().map(report).collect()

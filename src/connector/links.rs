@@ -10,13 +10,14 @@ use futures_lite::future;
 use crate::base::Clock;
 use crate::connector::connect_error::{ConnectError, OwnCertificate};
 use crate::connector::connector_core::ConnectorCore;
-use crate::connector::dial_link::{LinkConnection, dial_link};
+use crate::connector::dial_link::{LinkConnection, dial_link, may_use_quic, prove_quic};
 use crate::connector::message::ConnectorEvent;
 use crate::connector::settings::EdgeAddress;
 use crate::connector::shared::Counters;
-use crate::connector::{cloudflared, workers};
+use crate::connector::{cloudflared, quic_watch, workers};
 use crate::engine::Task;
 use crate::link::{Backoff, Carrier, CarrierEnded, CloseReason, Link};
+use crate::quic::QuicConnection;
 use crate::wire::mux::Hello;
 
 /// A link that was up for this long was stable, and its end resets the backoff.
@@ -28,6 +29,16 @@ pub(super) struct Up {
     pub(super) run: Task<CarrierEnded>,
     /// How many cores the edge has.
     pub(super) edge_cores: u16,
+}
+
+/// What becomes of a link.
+enum Next {
+    /// It takes no more calls.
+    Ends,
+    /// Nothing arrives on its path any more.
+    Silent,
+    /// It uses TCP, and this connection over QUIC works.
+    Quic(Rc<QuicConnection>),
 }
 
 /// The slot of one link to one edge. The link is dialled again whenever it ends.
@@ -68,29 +79,16 @@ impl LinkSlot {
         future::or(self.core.drain.after(0), keeping).await;
     }
 
-    /// Starts to serve the link, and returns when the next one has to be dialled.
+    /// Serves the link, and those that take its place while it exists. Returns when the next one has to be dialled.
     pub(super) async fn run(&self, up: Up, backoff: &mut Backoff) {
         let core = &self.core;
-        let Up { carrier, run, edge_cores } = up;
-        core.links.add(&carrier, self.edge);
-        // The routes may have changed since the link was made.
-        carrier.set_hosts(&core.connector.hosts());
-        core.edges.on_up(self.edge);
-        core.connector.on_linked(self.edge);
-        core.connector.on_edge_cores(self.edge, edge_cores);
-        Counters::add(&core.connector.counters.links_made);
-        core.connector.send(ConnectorEvent::Linked {
-            core: core.core.id(),
-            edge: self.address().clone(),
-            link_index: self.index,
-        });
-        if let Carrier::Link(_) = carrier {
-            tracing::info!(edge = %self.address(), link = self.index, core = %core.core.id(), "link up");
-        }
-        let (slot, served) = (self.clone(), carrier.clone());
-        core.core.spawn(async move { slot.serve(served, run).await });
+        let mut carrier = self.begin(up);
         let began = core.core.now();
-        carrier.draining().await;
+        // The next link is there before this one is left, so that calls always have one.
+        while let Some(next) = self.next(&carrier, backoff).await {
+            carrier.drain();
+            carrier = self.begin(next);
+        }
         let stable = core.core.now() - began >= STABLE_AFTER;
         if stable {
             backoff.reset();
@@ -101,6 +99,123 @@ impl LinkSlot {
             let wait = core.retry.next_wait(backoff);
             core.core.sleep(wait).await;
         }
+    }
+
+    /// Waits until the carrier takes no more calls, which gives `None`, or another one has to take its place: because nothing arrives
+    /// on its path any more, or because it uses TCP and QUIC works again. That one is then made, even if the edge drains the old
+    /// one meanwhile, as it does as soon as it knows the new one.
+    async fn next(&self, carrier: &Carrier, backoff: &mut Backoff) -> Option<Up> {
+        let core = &self.core;
+        loop {
+            let ending = async {
+                carrier.draining().await;
+                Next::Ends
+            };
+            let wanted = async {
+                if carrier.quic_path().is_none() {
+                    return Next::Quic(self.proven_quic().await);
+                }
+                quic_watch::silent(&core.core, || carrier.quic_path()).await;
+                if carrier.quic_path().is_some() { Next::Silent } else { Next::Ends }
+            };
+            let made = match future::or(ending, wanted).await {
+                Next::Ends => return None,
+                Next::Silent => self.replacement(carrier, backoff).await,
+                Next::Quic(connection) => self.moved_to_quic(connection).await,
+            };
+            if made.is_some() {
+                return made;
+            }
+        }
+    }
+
+    /// Makes another link in place of one on which nothing arrives any more; `None` if something arrives again before.
+    async fn replacement(&self, carrier: &Carrier, backoff: &mut Backoff) -> Option<Up> {
+        let core = &self.core;
+        tracing::info!(edge = %self.address(), link = self.index, "nothing arrives over QUIC any more; another link is made");
+        Counters::add(&core.connector.counters.links_silent);
+        core.transports.on_quic_failed(self.edge, core.core.now(), core.retry.random_fraction());
+        let making = async {
+            loop {
+                let ups_seen = core.edges.ups(self.edge);
+                match self.establish().await {
+                    Ok(up) => return Some(up),
+                    Err(error) => self.wait(&error, backoff, ups_seen).await,
+                }
+            }
+        };
+        let heard = async {
+            quic_watch::heard_again(&core.core, || carrier.quic_path()).await;
+            None
+        };
+        let made = future::or(making, heard).await;
+        if made.is_none() {
+            core.transports.on_quic_proven(self.edge);
+        }
+        made
+    }
+
+    /// Waits until QUIC has been left alone for long enough, and carries something again.
+    async fn proven_quic(&self) -> Rc<QuicConnection> {
+        let core = &self.core;
+        let tls = core.connector.settings.edge_tls.as_ref().and_then(|tls| tls.link(self.edge));
+        let may_move = core.connector.settings.cloudflared.is_none() && may_use_quic(core, self.edge);
+        let Some(tls) = tls.filter(|_| may_move) else { return pending().await };
+        loop {
+            core.core.sleep_until(core.transports.tcp_until(self.edge)).await;
+            match prove_quic(core, self.edge, tls).await {
+                Ok(connection) => return connection,
+                Err(error) => self.on_no_quic(&error),
+            }
+        }
+    }
+
+    /// Makes a link over a connection that was proven, in place of one over TCP.
+    async fn moved_to_quic(&self, connection: Rc<QuicConnection>) -> Option<Up> {
+        let core = &self.core;
+        match self.link_over(LinkConnection::Quic(connection)).await {
+            Ok(up) => {
+                tracing::info!(edge = %self.address(), link = self.index, "QUIC works again; the link is moved to it");
+                Counters::add(&core.connector.counters.links_back_on_quic);
+                core.transports.on_quic_proven(self.edge);
+                Some(up)
+            }
+            Err(error) => {
+                self.on_no_quic(&error);
+                None
+            }
+        }
+    }
+
+    fn on_no_quic(&self, error: &ConnectError) {
+        let core = &self.core;
+        tracing::debug!(edge = %self.address(), %error, "QUIC does not work yet; the link stays on TCP");
+        core.transports.on_quic_failed(self.edge, core.core.now(), core.retry.random_fraction());
+    }
+
+    /// Starts to serve a link.
+    fn begin(&self, up: Up) -> Carrier {
+        let core = &self.core;
+        let Up { carrier, run, edge_cores } = up;
+        core.links.add(&carrier, self.edge);
+        // The routes may have changed since the link was made.
+        carrier.set_hosts(&core.connector.hosts());
+        core.edges.on_up(self.edge);
+        core.connector.on_linked(self.edge);
+        core.connector.on_edge_cores(self.edge, edge_cores);
+        Counters::add(&core.connector.counters.links_made);
+        core.connector.send(ConnectorEvent::Linked {
+            is_quic: carrier.is_quic(),
+            core: core.core.id(),
+            edge: self.address().clone(),
+            link_index: self.index,
+        });
+        if let Carrier::Link(_) = carrier {
+            tracing::info!(edge = %self.address(), link = self.index, core = %core.core.id(), "link up");
+        }
+        let (slot, served) = (self.clone(), carrier.clone());
+        core.core.spawn(async move { slot.serve(served, run).await });
+        carrier
     }
 
     /// Accepts calls from a carrier until it has ended.
@@ -180,6 +295,13 @@ impl LinkSlot {
         if let Some(dialect) = &settings.cloudflared {
             return cloudflared::connect(self, dialect).await;
         }
+        let config = settings.edge_tls.as_ref().and_then(|tls| tls.link(self.edge));
+        self.link_over(dial_link(core, self.edge, config).await?).await
+    }
+
+    async fn link_over(&self, connection: LinkConnection) -> Result<Up, ConnectError> {
+        let core = &self.core;
+        let settings = &core.connector.settings;
         let hello = Hello {
             tunnel: settings.tunnel.clone(),
             secret: settings.secret.clone(),
@@ -187,8 +309,7 @@ impl LinkSlot {
             software: settings.software.clone(),
             link_index: self.index,
         };
-        let config = settings.edge_tls.as_ref().and_then(|tls| tls.link(self.edge));
-        let connection = Rc::new(dial_link(core, self.edge, config).await?);
+        let connection = Rc::new(connection);
         let link = Link::connector(&core.core, core.links.next_id(), settings.link, hello)?;
         link.set_hosts(&core.connector.hosts());
         let (running, carrier) = (link.clone(), Rc::clone(&connection));

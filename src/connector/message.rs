@@ -27,6 +27,8 @@ pub enum ConnectorCommand {
 pub enum ConnectorEvent {
     /// A link was established.
     Linked {
+        /// Whether it is over QUIC.
+        is_quic: bool,
         /// The core on which it runs.
         core: CoreId,
         /// The edge at its other end.

@@ -33,6 +33,7 @@ mod links;
 mod message;
 mod places;
 mod quic_sockets;
+mod quic_watch;
 mod recording;
 mod report;
 mod retry;
@@ -43,6 +44,7 @@ mod stream_calls;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod transports;
 mod upstream_stream;
 mod upstreams;
 mod worker_slots;

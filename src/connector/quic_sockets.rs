@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::connector::quic_watch::PING_AFTER;
 use crate::engine::{Core, Task};
 use crate::quic::{QuicEndpoint, QuicError, QuicRoles};
 use crate::wire::quic::{QuicKeys, QuicSettings};
@@ -37,7 +38,8 @@ impl QuicSockets {
             // No core of a connector shares its port with another.
             elsewhere: None,
         };
-        let endpoint = QuicEndpoint::bind(core, any, QuicSettings::default(), keys, roles)?;
+        let settings = QuicSettings { keep_alive: PING_AFTER, ..QuicSettings::default() };
+        let endpoint = QuicEndpoint::bind(core, any, settings, keys, roles)?;
         let run = core.spawn_held(endpoint.clone().run());
         *slot = Some(Running { endpoint: endpoint.clone(), _run: run });
         Ok(endpoint)

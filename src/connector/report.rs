@@ -6,6 +6,7 @@ use crate::base::{CoreId, LinkId};
 use crate::connector::settings::EdgeAddress;
 use crate::engine::PoolUse;
 use crate::route::RouteName;
+use crate::wire::quic::QuicPath;
 
 /// The state of one core of a connector.
 #[derive(Clone, Debug)]
@@ -39,6 +40,8 @@ pub struct LinkReport {
     pub streams: usize,
     /// The last round-trip time of the link itself; none before the first measurement.
     pub round_trip: Option<Duration>,
+    /// The path of a link over QUIC; none over TCP.
+    pub quic: Option<QuicPath>,
     /// The time since the link came up.
     pub age: Duration,
 }

@@ -138,7 +138,9 @@ counters! {
         enrolments_failed, "Attempts to get a certificate that failed";
         eras_differed, "Openings (initialize, server/discover) answered 400, 404 or 405, as by a server of the other era of MCP";
         links_ended, "Links that ended, for any reason";
+        links_back_on_quic, "Links that were moved back from TCP to QUIC, after QUIC had been proven to carry them";
         links_made, "Links that were established";
+        links_silent, "Links over QUIC on which nothing arrived any more, so that another one was dialled";
         texts_changed, "Parts of texts that the policies of their routes have had stripped or redacted";
         texts_flagged, "Parts of texts that policies look for, and that were passed on as they are";
         lists_crowded, "Answers that were withheld because no memory was left to filter them";

@@ -1,6 +1,5 @@
 //! The local HTTP server of a connector that speaks the protocol of cloudflared: readiness, metrics and diagnostics.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -38,8 +37,9 @@ pub struct CloudflaredView {
 
 #[derive(Default)]
 struct Links {
-    /// The edge of each connection that is up, by its number.
-    up: BTreeMap<u16, EdgeAddress>,
+    /// Each connection that is up: its number, its edge, and whether it is over QUIC. One may be there twice, while another takes its
+    /// place.
+    up: Vec<(u16, EdgeAddress, bool)>,
     registered: u64,
     failed: u64,
     refused: u64,
@@ -61,11 +61,15 @@ impl CloudflaredView {
     pub fn on_event(&self, event: &ConnectorEvent) {
         let mut links = self.links();
         match event {
-            ConnectorEvent::Linked { edge, link_index, .. } => {
+            ConnectorEvent::Linked { edge, link_index, is_quic, .. } => {
                 links.registered += 1;
-                links.up.insert(*link_index, edge.clone());
+                links.up.push((*link_index, edge.clone(), *is_quic));
             }
-            ConnectorEvent::Unlinked { link_index, .. } => drop(links.up.remove(link_index)),
+            ConnectorEvent::Unlinked { link_index, .. } => {
+                if let Some(at) = links.up.iter().position(|(index, ..)| index == link_index) {
+                    links.up.remove(at);
+                }
+            }
             ConnectorEvent::Failed { .. } => links.failed += 1,
             ConnectorEvent::Refused { .. } => links.refused += 1,
             ConnectorEvent::Certified { .. } | ConnectorEvent::Ended(_) => {}
@@ -105,7 +109,7 @@ impl CloudflaredView {
         let edges: Vec<_> = links
             .up
             .iter()
-            .map(|(index, edge)| (format!("{{connection_id=\"{index}\",edge_location=\"{edge}\"}}"), 1))
+            .map(|(index, edge, _)| (format!("{{connection_id=\"{index}\",edge_location=\"{edge}\"}}"), 1))
             .collect();
         let version = (self.rules)()["version"].as_i64().and_then(|version| u64::try_from(version).ok());
         let build = format!("{{type=\"adit\",version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
@@ -189,9 +193,9 @@ async fn get_metrics(Given(view): Given<Arc<CloudflaredView>>) -> Response {
 
 async fn get_tunnel(Given(view): Given<Arc<CloudflaredView>>) -> Json<Value> {
     let links = view.links();
-    let connection = |(index, edge): (&u16, &EdgeAddress)| {
-        // Protocol 0 is HTTP/2.
-        json!({ "isConnected": true, "protocol": 0, "edgeAddress": edge.host, "index": index })
+    let connection = |(index, edge, is_quic): &(u16, EdgeAddress, bool)| {
+        // Protocol 0 is HTTP/2, 1 is QUIC.
+        json!({ "isConnected": true, "protocol": u8::from(*is_quic), "edgeAddress": edge.host, "index": index })
     };
     let connections: Vec<Value> = links.up.iter().map(connection).collect();
     Json(

@@ -132,7 +132,7 @@ impl Role for ConnectorRole {
 impl From<ConnectorEvent> for RoleEvent {
     fn from(event: ConnectorEvent) -> RoleEvent {
         match event {
-            ConnectorEvent::Linked { core, edge, link_index } => {
+            ConnectorEvent::Linked { core, edge, link_index, .. } => {
                 RoleEvent::Linked { core, link: link_index.into(), peer: edge.to_string() }
             }
             ConnectorEvent::Unlinked { core, edge, link_index, .. } => {
@@ -161,6 +161,7 @@ fn link_reading(tunnel: &str, core: CoreId, link: &LinkReport) -> LinkReading {
         hosts: None,
         streams: link.streams,
         round_trip: link.round_trip,
+        quic: link.quic,
         age: link.age,
         idle: None,
         draining: link.state == LinkState::Draining,
@@ -264,6 +265,7 @@ mod tests {
             state: LinkState::Open,
             streams: 0,
             round_trip: None,
+            quic: None,
             age: Duration::ZERO,
         };
         assert_eq!(link_reading("tnl_a", CoreId(1), &link).id, 5);

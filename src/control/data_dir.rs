@@ -13,6 +13,7 @@ use crate::control::file_lock::FileLock;
 use crate::identity::ForwardingKeysError;
 use crate::private::{self, FileError, PrivateError};
 use crate::tls::{Authority, CertError, CertInfo, Fingerprint};
+use crate::wire::quic::QUIC_SEED_LEN;
 
 /// The validity of edge certificates that the edge's own authority issues.
 pub const EDGE_CERT_LIFE: Duration = Duration::from_secs(397 * 24 * 3_600);
@@ -149,6 +150,12 @@ impl DataDir {
         self.path.join("admin.token")
     }
 
+    /// The file of the secret behind the keys of QUIC.
+    #[must_use]
+    pub fn quic_seed_file(&self) -> PathBuf {
+        self.path.join("quic.seed")
+    }
+
     /// The file of the keys that sign forwarded identities.
     #[must_use]
     pub fn identity_keys_file(&self) -> PathBuf {
@@ -234,6 +241,26 @@ impl DataDir {
             Ok(token) if !token.is_empty() => Ok(Secret::from(token)),
             _ => Err(DataDirError::NoToken { path }),
         }
+    }
+
+    /// The secret behind the keys of QUIC, which stays the same over restarts. It is created if there is none. A file of another
+    /// length, as after a full disk, is replaced.
+    ///
+    /// # Errors
+    ///
+    /// If its file is accessible to others, or cannot be read or written.
+    pub fn quic_seed(&self) -> Result<Secret, DataDirError> {
+        let path = self.quic_seed_file();
+        if path.exists() {
+            let seed = private::read(&path, TOKEN_LEN_MAX)?;
+            if seed.len() == QUIC_SEED_LEN {
+                return Ok(Secret::new(seed.to_vec()));
+            }
+        }
+        let mut seed = [0; QUIC_SEED_LEN];
+        aws_lc_rs::rand::fill(&mut seed).map_err(|_| DataDirError::NoRandom)?;
+        private::write(&path, &seed)?;
+        Ok(Secret::new(seed.to_vec()))
     }
 
     /// Locks the directory against other edges, until the lock is dropped. While another edge holds it, `pause` is

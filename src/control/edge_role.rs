@@ -175,6 +175,7 @@ fn link(link: LinkReport) -> LinkReading {
         hosts: link.hosts.map(|hosts| hosts.iter().map(str::to_owned).collect()),
         streams: link.streams,
         round_trip: link.round_trip,
+        quic: link.quic,
         age: link.age,
         idle: Some(link.idle),
         draining: link.draining,

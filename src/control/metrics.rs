@@ -210,6 +210,17 @@ impl Scrape {
             Some(&Unit::Seconds),
             &rows,
         )?;
+        let rows = self.per_link(|link| Some(link.quic?.congestion_window as f64));
+        families.gauges(
+            "adit_link_quic_congestion_window",
+            "How much a link over QUIC may have under way at a time",
+            Some(&Unit::Bytes),
+            &rows,
+        )?;
+        let rows = self.per_link(|link| Some(link.quic?.packets_sent as f64));
+        families.gauges("adit_link_quic_packets_sent", "Packets that a link over QUIC has sent", None, &rows)?;
+        let rows = self.per_link(|link| Some(link.quic?.packets_lost as f64));
+        families.gauges("adit_link_quic_packets_lost", "Packets of a link over QUIC that were lost", None, &rows)?;
         let rows = self.per_link(|link| Some(link.age.as_secs_f64()));
         families.gauges("adit_link_age", "How long a link has been up", Some(&Unit::Seconds), &rows)?;
         let rows = self.per_tunnel_idle();

@@ -103,6 +103,9 @@ fn names_and_labels_are_stable() {
             "adit_deadlines_missed_total method,route,tool",
             "adit_engine_info driver,why",
             "adit_link_age_seconds core,link,role,tunnel",
+            "adit_link_quic_congestion_window_bytes core,link,role,tunnel",
+            "adit_link_quic_packets_lost core,link,role,tunnel",
+            "adit_link_quic_packets_sent core,link,role,tunnel",
             "adit_link_round_trip_seconds core,link,role,tunnel",
             "adit_link_streams_open core,link,role,tunnel",
             "adit_link_windows_bytes core,role",
@@ -136,6 +139,7 @@ fn values_come_through_and_names_of_tools_are_escaped() {
     let only = |name: &str| samples[name][0].1;
     assert_eq!(only("adit_uptime_seconds"), 61.23);
     assert_eq!(only("adit_link_round_trip_seconds"), 0.000_042);
+    assert_eq!(only("adit_link_quic_packets_lost"), 3.0);
     assert_eq!(only("adit_links_ended_total"), 5.0);
     assert_eq!(only("adit_tunnel_idle_seconds"), 720.5);
     assert_eq!(only("adit_tunnel_hosts_unserved"), 1.0);

@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use crate::base::{CoreId, Count};
 use crate::engine::PoolUse;
 use crate::latency::{BreakerReading, CallFilter, CallLine, ForcedState, Label, QueueReading, Snapshot, TaskSnapshot};
+use crate::wire::quic::QuicPath;
 
 /// The role of a process, or of a part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
@@ -80,6 +81,8 @@ pub struct LinkReading {
     pub streams: usize,
     /// Its round-trip time, if measured.
     pub round_trip: Option<Duration>,
+    /// The path of a link over QUIC; none over TCP.
+    pub quic: Option<QuicPath>,
     /// How long it has been up.
     pub age: Duration,
     /// How long it has had no call (on an edge).

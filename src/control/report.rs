@@ -9,7 +9,7 @@ use crate::control::approval_counts::ApprovalReading;
 use crate::control::bodies::{
     BreakerInfo, BreakerKind, BreakerStateName, BuffersStatus, CallTimesOfLabel, CallTimesSummary, CoreStatus,
     DeadlineOfLabel, DeadlineWhy, DriverStatus, GuardModeName, LatencyBody, LimitInfo, LinkStatus, OfRole, PhaseTimes,
-    ProcessState, ReloadStatus, StatusBody, TunnelLinks,
+    ProcessState, QuicStatus, ReloadStatus, StatusBody, TunnelLinks,
 };
 use crate::control::dashboard_counts::DashboardReading;
 use crate::control::inventories::ToolCounts;
@@ -19,6 +19,7 @@ use crate::latency::{
     BreakerReading, BreakerScope, BreakerState, DeadlineReason, Deadlines, Distribution, ForcedState, Label,
     LabelFigures, Outcome, Phase, QueueReading, Snapshot,
 };
+use crate::wire::quic::QuicPath;
 
 /// Facts about the process that do not change while it runs.
 #[derive(Clone, Debug, Default)]
@@ -361,8 +362,21 @@ fn link_status(link: &LinkReading) -> LinkStatus {
         connector: link.connector.clone(),
         streams: link.streams as u64,
         round_trip_us: link.round_trip.map(micros),
+        transport: if link.quic.is_some() { "quic" } else { "tcp" }.to_owned(),
+        quic: link.quic.map(quic_status),
         age_s: seconds(link.age),
         draining: link.draining,
+    }
+}
+
+fn quic_status(path: QuicPath) -> QuicStatus {
+    QuicStatus {
+        round_trip_us: micros(path.round_trip),
+        packets_sent: path.packets_sent,
+        packets_lost: path.packets_lost,
+        congestion_window_bytes: path.congestion_window,
+        mtu_bytes: path.mtu,
+        ecn: path.has_ecn,
     }
 }
 
@@ -476,7 +490,12 @@ mod tests {
             "links": [{
                 "role": "edge", "id": 7, "core": 0, "tunnel": "tnl_demo", "peer": "adit/0.1.0",
                 "connector": "000000000000002a", "streams": 3,
-                "round_trip_us": 42.0, "age_s": 12.0, "draining": false,
+                "round_trip_us": 42.0, "transport": "quic",
+                "quic": {
+                    "round_trip_us": 40.0, "packets_sent": 900, "packets_lost": 3, "congestion_window_bytes": 64000,
+                    "mtu_bytes": 1452, "ecn": true,
+                },
+                "age_s": 12.0, "draining": false,
             }],
             "certificates": [{
                 "role": "edge", "of": "agents", "names": ["demo.test"], "issuer": "CN=demo", "expires_in_s": 86400,

@@ -23,6 +23,7 @@ use crate::latency::{
     SentAgain, Snapshot, StatusClass, TaskFigures, TaskId, TaskLine, TaskSnapshot, TraceId, UsualLatency, WaitEnd,
 };
 use crate::policy::OfferKind;
+use crate::wire::quic::QuicPath;
 
 pub(super) struct SampleRole {
     pub(super) reading: Mutex<RoleReading>,
@@ -107,6 +108,15 @@ pub(super) fn edge_reading() -> RoleReading {
         hosts: Some(vec!["demo.test".to_owned()]),
         streams: 3,
         round_trip: Some(Duration::from_micros(42)),
+        quic: Some(QuicPath {
+            round_trip: Duration::from_micros(40),
+            congestion_window: 64_000,
+            packets_sent: 900,
+            packets_lost: 3,
+            mtu: 1_452,
+            has_ecn: true,
+            ..QuicPath::default()
+        }),
         age: Duration::from_secs(12),
         idle: Some(Duration::from_millis(720_500)),
         draining: false,

@@ -6,13 +6,13 @@ use std::rc::Rc;
 use futures_lite::future;
 use rustls_pki_types::CertificateDer;
 
-use crate::base::Clock;
+use crate::base::{Clock, CoreId};
 use crate::edge::credential::Proof;
 use crate::edge::edge_core::EdgeCore;
 use crate::edge::enrol;
 use crate::edge::gate::{AdmissionError, PeerInfo, Port};
 use crate::edge::link_setup_error::LinkSetupError;
-use crate::edge::message::{CoreMessage, RegisteredLink};
+use crate::edge::message::{CoreMessage, RegisteredLink, ReplacedLink};
 use crate::edge::presence::Booking;
 use crate::edge::registration::{self, Claim, ClientCertificate, Denied, Registered};
 use crate::edge::shared::{Counters, StrangerTrouble};
@@ -199,7 +199,8 @@ async fn greet(
     };
     match (Protocol::of(&connection), &settings.certifier) {
         (Protocol::Enrolment, Some(certifier)) => {
-            enrol::serve(core, certifier, connection, &peer).await?;
+            enrol::serve(core, certifier, &connection, &peer).await?;
+            connection.close_gracefully(settings.handshake_timeout).await;
             Ok(None)
         }
         (Protocol::Link | Protocol::Enrolment, _) => {
@@ -306,8 +307,8 @@ async fn serve(
     let cores = u16::try_from(core.edge.core_count()).unwrap_or(u16::MAX);
     link.welcome(EdgeIdentity { instance: core.edge.instance, core: core.core.id(), cores });
     let ended = async { CarrierEnded::Link(run.await) };
-    let Hello { tunnel, instance, software, .. } = hello;
-    let registered = Registered { tunnel, instance: *instance, software, proof };
+    let Hello { tunnel, instance, software, link_index, .. } = hello;
+    let registered = Registered { tunnel, instance: *instance, index: *link_index, software, proof };
     serve_carrier(core, &Carrier::Link(link), &registered, ended).await;
     drop(booking);
     Ok(())
@@ -320,8 +321,9 @@ pub(super) async fn serve_carrier(
     registered: &Registered<'_>,
     ended: impl Future<Output = CarrierEnded>,
 ) {
-    let Registered { tunnel, instance, software, proof } = *registered;
-    core.links.add(tunnel, instance, carrier, software, proof);
+    let Registered { tunnel, instance, proof, .. } = *registered;
+    core.links.add(registered, carrier);
+    replace_others(core, registered, carrier);
     carrier.set_hosts(&core.edge.tables().hosts_of(tunnel));
     core.links.send_service(&core.edge.tables(), tunnel, carrier);
     tracing::info!(%tunnel, link = %carrier.id(), core = %core.core.id(), "link up");
@@ -348,6 +350,20 @@ pub(super) async fn serve_carrier(
     core.review_hosts_soon(tunnel);
     Counters::add(&core.edge.counters.links_ended);
     tracing::info!(%tunnel, link = %carrier.id(), why = %ended, by = ?ended.by(), "link down");
+}
+
+/// Takes calls off the link in whose place a connector has put this one, because the other transport has failed. The connector
+/// cannot say so on a link that carries nothing any more.
+fn replace_others(core: &EdgeCore, registered: &Registered<'_>, carrier: &Carrier) {
+    let Registered { tunnel, instance: connector, index, .. } = *registered;
+    let by = ReplacedLink { tunnel: tunnel.clone(), connector, index, is_quic: carrier.is_quic() };
+    core.links.drain_replaced(&by);
+    for other in (0..core.edge.core_count()).filter_map(|other| u16::try_from(other).ok()).map(CoreId) {
+        // A core that is too busy for this leaves the link to its own tests.
+        if other != core.core.id() {
+            drop(core.edge.send_to(other, CoreMessage::Replaced(Box::new(by.clone()))));
+        }
+    }
 }
 
 /// Sends a connector the reason for its refusal.

@@ -10,7 +10,6 @@ use crate::edge::link_setup_error::LinkSetupError;
 use crate::edge::registration::{self, Claim, Denied};
 use crate::edge::shared::Counters;
 use crate::engine::{ByteStream, send_bytes};
-use crate::tls::Connection;
 use crate::wire::RegistrationRefusal;
 use crate::wire::enrol::{Credential, EnrolAnswer, EnrolMessage, EnrolReader, EnrolRefused, EnrolRequest, Grant};
 
@@ -18,16 +17,16 @@ use crate::wire::enrol::{Credential, EnrolAnswer, EnrolMessage, EnrolReader, Enr
 /// their own jitter.
 const BUSY_RETRY_AFTER_S: u32 = 2;
 
-/// Serves one enrolment to its end.
+/// Serves one enrolment, until the answer was sent.
 pub(super) async fn serve(
     core: &Rc<EdgeCore>,
     certifier: &Certifier,
-    connection: Connection,
+    connection: &impl ByteStream,
     peer: &PeerInfo,
 ) -> Result<(), LinkSetupError> {
     let timeout = core.edge.settings.handshake_timeout;
     let exchange = async {
-        let (request, fault) = match read_request(&connection).await {
+        let (request, fault) = match read_request(connection).await {
             Ok(request) => (Some(request), None),
             Err(LinkSetupError::Enrolment(fault)) => (None, Some(fault)),
             Err(other) => return Err(other),
@@ -40,15 +39,13 @@ pub(super) async fn serve(
             )),
         };
         let answer = answer.unwrap_or_else(|denied| refuse(core, &denied, peer));
-        send(core, &connection, &answer).await?;
+        send(core, connection, &answer).await?;
         fault.map_or(Ok(()), |fault| Err(fault.into()))
     };
-    let done = core.core.timeout(timeout, exchange).await.map_err(|_| LinkSetupError::Timeout)?;
-    connection.close_gracefully(timeout).await;
-    done
+    core.core.timeout(timeout, exchange).await.map_err(|_| LinkSetupError::Timeout)?
 }
 
-async fn read_request(connection: &Connection) -> Result<EnrolRequest, LinkSetupError> {
+async fn read_request(connection: &impl ByteStream) -> Result<EnrolRequest, LinkSetupError> {
     let mut incoming = EnrolReader::default();
     loop {
         let Some(lease) = connection.recv().await? else { return Err(LinkSetupError::Silent) };
@@ -119,7 +116,7 @@ fn refuse(core: &EdgeCore, denied: &Denied, peer: &PeerInfo) -> EnrolAnswer {
     })
 }
 
-async fn send(core: &EdgeCore, connection: &Connection, answer: &EnrolAnswer) -> Result<(), LinkSetupError> {
+async fn send(core: &EdgeCore, connection: &impl ByteStream, answer: &EnrolAnswer) -> Result<(), LinkSetupError> {
     let bytes = answer.encode()?;
     send_bytes(connection, core.core.pool(), bytes.expose()).await?;
     connection.flushed().await?;

@@ -12,8 +12,9 @@ use rustc_hash::FxHashMap;
 use crate::base::{Clock, LinkId, Rng, Time, TunnelId};
 use crate::edge::core_tables::CoreTables;
 use crate::edge::credential::{CredentialStatus, Proof};
-use crate::edge::message::{EdgeEvent, Reviewed};
+use crate::edge::message::{EdgeEvent, ReplacedLink, Reviewed};
 use crate::edge::presence::ConnectorLoss;
+use crate::edge::registration::Registered;
 use crate::edge::report::LinkReport;
 use crate::edge::served_hosts::{AllServe, Serves, Wanted};
 use crate::edge::settings::EdgeTables;
@@ -99,6 +100,8 @@ struct Entry {
     proof: Proof,
     usage: Rc<LinkUsage>,
     software: Box<str>,
+    /// Which of the connector's links it is.
+    index: u16,
     since: Time,
 }
 
@@ -296,7 +299,8 @@ impl LinkTable {
     }
 
     /// Adds a link of a connector, which takes calls from now on.
-    pub(super) fn add(&self, tunnel: &TunnelId, connector: u64, carrier: &Carrier, software: &str, proof: &Proof) {
+    pub(super) fn add(&self, registered: &Registered<'_>, carrier: &Carrier) {
+        let Registered { tunnel, instance: connector, index, software, proof } = *registered;
         carrier.set_heard_signal(Rc::clone(&self.heard));
         let entry = Entry {
             carrier: carrier.clone(),
@@ -304,6 +308,7 @@ impl LinkTable {
             proof: proof.clone(),
             usage: Rc::new(LinkUsage::new(tunnel.clone(), connector, proof.credential.id.clone())),
             software: software.into(),
+            index,
             since: self.core.now(),
         };
         let mut by_tunnel = self.by_tunnel.borrow_mut();
@@ -315,6 +320,19 @@ impl LinkTable {
         self.changed.raise();
         let (core, tunnel, software) = (self.core.id(), tunnel.clone(), software.into());
         self.send(EdgeEvent::Linked { core, link: carrier.id(), tunnel, software });
+    }
+
+    /// Drains the link in whose place its connector has made another one over the other transport. Two connectors that have the same
+    /// number by mistake use the same transport, and so leave each other's links alone.
+    pub(super) fn drain_replaced(&self, by: &ReplacedLink) {
+        let is_replaced = |entry: &&Entry| {
+            (entry.usage.connector(), entry.index) == (by.connector, by.index) && entry.carrier.is_quic() != by.is_quic
+        };
+        let replaced: Vec<Carrier> = match self.by_tunnel.borrow().get(&by.tunnel) {
+            Some(links) => links.entries.iter().filter(is_replaced).map(|entry| entry.carrier.clone()).collect(),
+            None => return,
+        };
+        replaced.iter().for_each(Carrier::drain);
     }
 
     /// Stores the hosts of the routes of a link's connector.
@@ -457,6 +475,7 @@ impl LinkTable {
                 credential: entry.proof.credential.id.clone(),
                 streams: entry.carrier.streams_live(),
                 round_trip: entry.carrier.round_trip(),
+                quic: entry.carrier.quic_path(),
                 software: entry.software.clone(),
                 age: now - entry.since,
                 idle: entry.idle(now),
@@ -521,7 +540,8 @@ mod tests {
         let proof = fixture.edge.tables().verify(&tunnel(), &Secret::from("secret"), fixture.core.now()).cloned();
         let proof = Proof { credential: proof.unwrap(), from: None };
         let carrier = Carrier::Link(fixture.link(table.next_id()));
-        table.add(&tunnel(), CONNECTOR, &carrier, "adit/test", &proof);
+        let of = Registered { tunnel: &tunnel(), instance: CONNECTOR, index: 0, software: "adit/test", proof: &proof };
+        table.add(&of, &carrier);
         carrier
     }
 

@@ -85,12 +85,25 @@ pub(super) enum CoreMessage {
     Link(Box<RegisteredLink>),
     /// The connector of this link has replaced it by another.
     CloseLink(LinkId),
+    /// A connector has made another link in place of one that may run on the receiving core.
+    Replaced(Box<ReplacedLink>),
     /// A datagram of a link that runs on the receiving core.
     Datagram(Box<MovedDatagram>),
     /// An agent's connection that another core accepted and whose first request is unread.
     Agent(Box<DetachedConnection>, AgentOrigin, Moved),
     /// A passthrough connection that another core accepted and whose first message is unread.
     Passing(Box<DetachedConnection>, Option<SocketAddr>, Moves),
+}
+
+/// The link in whose place a connector has made another one, over the other transport.
+#[derive(Clone)]
+pub(super) struct ReplacedLink {
+    pub(super) tunnel: TunnelId,
+    pub(super) connector: u64,
+    /// Which of the connector's links it is.
+    pub(super) index: u16,
+    /// Whether the new one is over QUIC.
+    pub(super) is_quic: bool,
 }
 
 /// What the core that accepted an agent's connection knows about the agent.

@@ -7,16 +7,19 @@ use std::sync::Arc;
 use futures_lite::future;
 
 use crate::base::Clock;
+use crate::edge::certify::Certifier;
 use crate::edge::connectors::{self, log_failed, refuse_overloaded, serve_carrier};
 use crate::edge::edge_core::EdgeCore;
+use crate::edge::enrol;
 use crate::edge::gate::{PeerInfo, Port};
 use crate::edge::link_setup_error::LinkSetupError;
 use crate::edge::message::CoreMessage;
 use crate::edge::registration::{Denied, Registered};
 use crate::edge::shared::Counters;
+use crate::engine::ByteStream;
 use crate::link::{Carrier, CarrierEnded, Link};
-use crate::quic::{QuicConnection, QuicEndpoint, QuicRoles};
-use crate::tls::ALPN_LINK;
+use crate::quic::{QuicConnection, QuicEndpoint, QuicRoles, QuicStreams};
+use crate::tls::{ALPN_ENROL, ALPN_LINK};
 use crate::wire::mux::EdgeIdentity;
 use crate::wire::quic::{QuicSettings, StrangerOutcome};
 
@@ -72,6 +75,9 @@ fn admit(core: &EdgeCore, peer: SocketAddr) -> Option<PeerInfo> {
 
 /// Registers a connector and runs its link until it ends.
 async fn set_up(core: &Rc<EdgeCore>, connection: QuicConnection, mut peer: PeerInfo) -> Result<(), LinkSetupError> {
+    if let Some(certifier) = core.edge.settings.certifier.as_ref().filter(|_| connection.speaks(ALPN_ENROL)) {
+        return certify(core, certifier, connection, &peer).await;
+    }
     if !connection.speaks(ALPN_LINK) {
         return Err(LinkSetupError::Silent);
     }
@@ -105,11 +111,41 @@ async fn set_up(core: &Rc<EdgeCore>, connection: QuicConnection, mut peer: PeerI
     let cores = u16::try_from(core.edge.core_count()).unwrap_or(u16::MAX);
     link.welcome(EdgeIdentity { instance: core.edge.instance, core: core.core.id(), cores });
     let ended = async { CarrierEnded::Link(run.await) };
-    let registered =
-        Registered { tunnel: &hello.tunnel, instance: hello.instance, software: &hello.software, proof: &proof };
+    let registered = Registered {
+        tunnel: &hello.tunnel,
+        instance: hello.instance,
+        index: hello.link_index,
+        software: &hello.software,
+        proof: &proof,
+    };
     serve_carrier(core, &Carrier::Link(link), &registered, ended).await;
     drop(booking);
     Ok(())
+}
+
+/// Serves an enrolment, which is one stream.
+async fn certify(
+    core: &Rc<EdgeCore>,
+    certifier: &Certifier,
+    connection: QuicConnection,
+    peer: &PeerInfo,
+) -> Result<(), LinkSetupError> {
+    let timeout = core.edge.settings.handshake_timeout;
+    let streams = QuicStreams::new(&core.core, Rc::new(connection));
+    let serving = async {
+        let stream = core.core.timeout(timeout, streams.accept()).await.map_err(|_| LinkSetupError::Timeout)?;
+        let stream = stream.ok_or(LinkSetupError::Silent)?;
+        enrol::serve(core, certifier, &stream, peer).await?;
+        stream.finish();
+        let delivered = core.core.timeout(timeout, stream.delivered()).await;
+        Ok(delivered.map_err(|_| LinkSetupError::Timeout)??)
+    };
+    let running = async {
+        streams.run().await;
+        // A connector that has its answer may close the connection before it acknowledges the end.
+        Ok(())
+    };
+    future::or(serving, running).await
 }
 
 fn refuse(core: &EdgeCore, link: &Link, denied: &Denied, peer: &PeerInfo) {

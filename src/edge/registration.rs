@@ -29,6 +29,8 @@ pub(super) struct Registered<'a> {
     pub(super) tunnel: &'a TunnelId,
     /// The number of the connector.
     pub(super) instance: u64,
+    /// Which of the connector's links it is.
+    pub(super) index: u16,
     /// The name and version of its software, as it reports.
     pub(super) software: &'a str,
     /// The proof of the registration, for later reviews.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::base::{CoreId, CredentialId, HostSet, LinkId, TunnelId};
 use crate::engine::PoolUse;
+use crate::wire::quic::QuicPath;
 
 /// The state of one core of an edge.
 #[derive(Clone)]
@@ -45,6 +46,8 @@ pub struct LinkReport {
     pub streams: usize,
     /// The last round-trip time of the link itself; none before the first measurement.
     pub round_trip: Option<Duration>,
+    /// The path of a link over QUIC; none over TCP.
+    pub quic: Option<QuicPath>,
     /// Name and version of the connector's software, as sent by the connector.
     pub software: Box<str>,
     /// The time since the link came up.

@@ -127,6 +127,7 @@ impl EdgeCore {
             }
             CoreMessage::Link(arrived) => connectors::adopt(self, *arrived),
             CoreMessage::CloseLink(link) => self.links.close_one(link),
+            CoreMessage::Replaced(by) => self.links.drain_replaced(&by),
             CoreMessage::Datagram(datagram) => {
                 if let Some(quic) = self.quic.get() {
                     quic.receive_moved(&datagram);

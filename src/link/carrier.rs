@@ -12,6 +12,7 @@ use crate::link::close_reason::CloseReason;
 use crate::link::cloudflared::{CloudflaredEdgeEnded, CloudflaredEdgeLink, CloudflaredEnded, CloudflaredLink};
 use crate::link::{CarrierStream, Link, LinkEnded, Liveness};
 use crate::wire::mux::{Fault, Hosts, Open, Side};
+use crate::wire::quic::QuicPath;
 
 /// A connection between a connector and an edge that carries calls. Each variant is a protocol. It is cheap to clone;
 /// all clones are the same connection.
@@ -168,6 +169,24 @@ impl Carrier {
             Carrier::Link(link) => link.round_trip(),
             Carrier::Cloudflared(link) => link.round_trip(),
             Carrier::CloudflaredEdge(link) => link.round_trip(),
+        }
+    }
+
+    /// Whether it runs over QUIC.
+    #[must_use]
+    pub fn is_quic(&self) -> bool {
+        match self {
+            Carrier::Link(link) => link.is_quic(),
+            Carrier::Cloudflared(link) => link.quic_path().is_some(),
+        }
+    }
+
+    /// What is known of the path of a carrier over QUIC; `None` over TCP, and when it has ended.
+    #[must_use]
+    pub fn quic_path(&self) -> Option<QuicPath> {
+        match self {
+            Carrier::Link(link) => link.quic_path(),
+            Carrier::Cloudflared(link) => link.quic_path(),
         }
     }
 

@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::time::Duration;
 
 use futures_lite::future;
@@ -58,7 +59,8 @@ struct Waiting {
 
 impl Link {
     /// Carries the link over `connection` until it ends, and returns how it ended. Run it as a task of its own.
-    pub async fn run_quic(&self, connection: &QuicConnection, is_edge: bool) -> LinkEnded {
+    pub async fn run_quic(&self, connection: &Rc<QuicConnection>, is_edge: bool) -> LinkEnded {
+        self.0.quic.replace(Rc::downgrade(connection));
         self.mux().borrow_mut().use_lanes();
         let lanes = RefCell::new(Lanes::new(connection, is_edge));
         let ended = future::or(self.receive_lanes(&lanes), self.run_time(|| None));
@@ -308,7 +310,6 @@ impl<'a> Lanes<'a> {
         self.tidy(stream);
     }
 
-    /// Sends the frames that waited, as far as there is room now.
     /// Sends what waits for room, and returns whether nothing waits any more.
     fn send_waiting(&mut self) -> bool {
         while let Some(mut waiting) = self.waiting.pop_front() {

@@ -104,7 +104,7 @@ impl Ends {
         core.spawn(endpoint.clone().run());
         let (on, links, ended) = (core.clone(), Rc::clone(&self.links), Rc::clone(&self.ended));
         core.spawn(async move {
-            let connection = endpoint.accept().await;
+            let connection = Rc::new(endpoint.accept().await);
             let link = Link::edge(&on, LinkId(1), Settings::default());
             let running = link.clone();
             on.spawn(async move {
@@ -127,7 +127,7 @@ impl Ends {
         core.spawn(async move {
             let crypto = quic_client(&tls).unwrap();
             let deadline = on.turn_time() + PATIENCE;
-            let connection = endpoint.connect(crypto, at, "edge.test", deadline).await.unwrap();
+            let connection = Rc::new(endpoint.connect(crypto, at, "edge.test", deadline).await.unwrap());
             let hello = Hello {
                 tunnel: "tnl_test".parse().unwrap(),
                 secret: Secret::from("a secret of the tunnel"),

@@ -12,6 +12,8 @@ mod carrier;
 mod carrier_stream;
 mod close_reason;
 mod cloudflared;
+mod greeting;
+mod heartbeat;
 mod lanes;
 #[cfg(test)]
 mod lanes_tests;
@@ -35,6 +37,7 @@ pub use cloudflared::{
     CloudflaredEnded, CloudflaredLink, CloudflaredPush, CloudflaredStream, CloudflaredTerms, RegisterError,
     RegisteredConnection, RegistrationFault,
 };
-pub use running::{Link, LinkEnded, LinkError};
+pub use greeting::LinkError;
+pub use running::{Link, LinkEnded};
 pub use stream::LinkStream;
 pub use unproven::Liveness;

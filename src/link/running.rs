@@ -1,7 +1,7 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -14,68 +14,63 @@ use crate::link::progress::Progress;
 use crate::link::stalls::Stalls;
 use crate::link::stream::LinkStream;
 use crate::link::streams::{LinkStreams, StreamState, keep, wake};
-use crate::link::unproven::{Liveness, Unproven};
+use crate::link::unproven::Unproven;
+use crate::quic::QuicConnection;
 use crate::wire::mux::{
-    EdgeIdentity, Event, Fault, Hello, HelloError, Hosts, Mux, Open, OpenError, Refused, RegistrationRefusal, Settings,
-    Side, StreamId, Welcome,
+    Event, Fault, Hello, HelloError, Hosts, Mux, Open, OpenError, Refused, Settings, Side, StreamId, Welcome,
 };
-
-/// How long a link may be silent before a waiting call makes it send a PING.
-const PROBE_AFTER: Duration = Duration::from_millis(500);
-/// How long to wait for the answer to a PING before sending another one.
-const PING_AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// The most that is subtracted from a caller's time for the transit to the connector. A link that was stalled measures
-/// one long round trip, which says nothing about the next.
-const WAY_MAX: Duration = Duration::from_millis(500);
+use crate::wire::quic::QuicPath;
 
 /// A link, as tasks on its core use it. Clones refer to the same link.
 #[derive(Clone)]
-pub struct Link(Rc<Shared>);
+pub struct Link(pub(super) Rc<Shared>);
 
-struct Shared {
-    core: Core,
+pub(super) struct Shared {
+    pub(super) core: Core,
     /// The core's buffer pool, including the part reserved for links.
-    pool: Pool,
-    id: LinkId,
-    mux: RefCell<Mux<Lease>>,
-    streams: RefCell<LinkStreams>,
+    pub(super) pool: Pool,
+    pub(super) id: LinkId,
+    pub(super) mux: RefCell<Mux<Lease>>,
+    pub(super) streams: RefCell<LinkStreams>,
     /// Streams that the edge opened and that are not accepted yet, with their places in the table.
-    opened: RefCell<VecDeque<(StreamId, usize)>>,
+    pub(super) opened: RefCell<VecDeque<(StreamId, usize)>>,
     /// The task that accepts streams. It is separate because the other tasks wait for changes of the link as a whole.
-    accept_waker: RefCell<Option<Waker>>,
-    greeting: RefCell<Greeting>,
+    pub(super) accept_waker: RefCell<Option<Waker>>,
+    pub(super) greeting: RefCell<Greeting>,
     /// Raised when either side has asked to drain, or the link has ended.
-    drain_begun: Signal,
+    pub(super) drain_begun: Signal,
     /// The hosts of the other side, once it has sent them.
-    peer_hosts: RefCell<Option<Hosts>>,
-    peer_hosts_changed: Signal,
-    round_trip: Cell<Option<Duration>>,
-    unproven: Unproven,
-    stalls: Stalls,
-    progress: Progress,
+    pub(super) peer_hosts: RefCell<Option<Hosts>>,
+    pub(super) peer_hosts_changed: Signal,
+    pub(super) round_trip: Cell<Option<Duration>>,
+    pub(super) unproven: Unproven,
+    pub(super) stalls: Stalls,
+    pub(super) progress: Progress,
     /// When the last PING was sent that followed an unanswered one.
-    pinged_again_at: Cell<Time>,
+    pub(super) pinged_again_at: Cell<Time>,
     /// When the timer of the link expires.
-    timer_at: Cell<Time>,
+    pub(super) timer_at: Cell<Time>,
     /// Our receive window and its upper limit; set once the greeting is over.
-    window: OnceCell<WindowGrant>,
-    window_max: u32,
+    pub(super) window: OnceCell<WindowGrant>,
+    pub(super) window_max: u32,
     /// Whether the peer's system has closed or reset the connection.
-    closed_by_peer: Cell<bool>,
-    ended: RefCell<Option<LinkEnded>>,
+    pub(super) closed_by_peer: Cell<bool>,
+    pub(super) ended: RefCell<Option<LinkEnded>>,
+    /// The connection of a link over QUIC, which the task of the link holds.
+    pub(super) quic: RefCell<Weak<QuicConnection>>,
     /// The bytes that the transport adds before and after each payload.
-    around: Cell<(usize, usize)>,
-    transmit_waker: RefCell<Option<Waker>>,
+    pub(super) around: Cell<(usize, usize)>,
+    pub(super) transmit_waker: RefCell<Option<Waker>>,
     /// Tasks that are woken whenever bytes were sent.
-    flushing: RefCell<Vec<Waker>>,
-    waiting: RefCell<Vec<Waker>>,
+    pub(super) flushing: RefCell<Vec<Waker>>,
+    pub(super) waiting: RefCell<Vec<Waker>>,
 }
 
 #[derive(Default)]
-struct Greeting {
-    hello: Option<Box<Hello>>,
-    welcome: Option<Welcome>,
-    refused: Option<Refused>,
+pub(super) struct Greeting {
+    pub(super) hello: Option<Box<Hello>>,
+    pub(super) welcome: Option<Welcome>,
+    pub(super) refused: Option<Refused>,
 }
 
 /// How a link ended.
@@ -85,22 +80,6 @@ pub struct LinkEnded {
     pub fault: Fault,
     /// The side that ended it.
     pub by: Side,
-}
-
-/// Why a link could not be set up.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LinkError {
-    /// The edge refuses this connector.
-    #[error("the edge refused the link: {refusal}{}{reason}", if reason.is_empty() { "" } else { ": " })]
-    Refused {
-        /// The reason, as a code.
-        refusal: RegistrationRefusal,
-        /// The reason, in the edge's words.
-        reason: String,
-    },
-    /// The link ended before it was ready for calls.
-    #[error("the link ended during its handshake: {0}")]
-    Ended(Fault),
 }
 
 impl Link {
@@ -142,6 +121,7 @@ impl Link {
             window_max,
             closed_by_peer: Cell::new(false),
             ended: RefCell::default(),
+            quic: RefCell::default(),
             around: Cell::new((0, 0)),
             transmit_waker: RefCell::default(),
             flushing: RefCell::default(),
@@ -174,58 +154,6 @@ impl Link {
         let _ = transmit(&self.0.mux, transport, &self.0.pool, self.0.core.now()).await;
         transport.finish();
         ended
-    }
-
-    /// At the edge: the connector's HELLO.
-    ///
-    /// # Errors
-    ///
-    /// If the link ends first.
-    pub async fn hello(&self) -> Result<Box<Hello>, LinkError> {
-        self.wait_for(|link| {
-            let hello = link.0.greeting.borrow_mut().hello.take();
-            hello.map(Ok).or_else(|| link.ended().map(|ended| Err(LinkError::Ended(ended.fault))))
-        })
-        .await
-    }
-
-    /// At the edge: accepts the connector. The receive window is as large as the core has memory for, up to the
-    /// setting.
-    pub fn welcome(&self, edge: EdgeIdentity) {
-        let window = self.0.window.get_or_init(|| WindowGrant::first(&self.0.pool, self.0.window_max)).size();
-        let mut mux = self.0.mux.borrow_mut();
-        mux.set_link_window(window);
-        mux.welcome(self.0.core.now(), edge);
-        drop(mux);
-        self.process_events();
-    }
-
-    /// At the edge: refuses the connector.
-    pub fn refuse(&self, refusal: RegistrationRefusal, reason: &str) {
-        self.0.mux.borrow_mut().refuse(refusal, reason);
-        self.process_events();
-    }
-
-    /// At the connector: the edge's answer to HELLO.
-    ///
-    /// # Errors
-    ///
-    /// If the edge refuses, or the link ends first.
-    pub async fn welcomed(&self) -> Result<Welcome, LinkError> {
-        self.wait_for(|link| {
-            let greeting = link.0.greeting.borrow();
-            if let Some(Refused { refusal, reason }) = &greeting.refused {
-                return Some(Err(LinkError::Refused { refusal: *refusal, reason: reason.clone() }));
-            }
-            greeting.welcome.map(Ok).or_else(|| link.ended().map(|ended| Err(LinkError::Ended(ended.fault))))
-        })
-        .await
-    }
-
-    /// At the connector: the random number of the edge's process, once the edge has accepted.
-    #[must_use]
-    pub fn edge_instance(&self) -> Option<u64> {
-        self.0.greeting.borrow().welcome.map(|welcome| welcome.instance)
     }
 
     /// At the edge: opens a stream.
@@ -329,55 +257,6 @@ impl Link {
         self.0.peer_hosts_changed.count()
     }
 
-    /// The one-way latency: half of the last round-trip time, at most 500 ms.
-    #[must_use]
-    pub fn way(&self) -> Duration {
-        (self.round_trip().unwrap_or_default() / 2).min(WAY_MAX)
-    }
-
-    /// The last measured round-trip time.
-    #[must_use]
-    pub fn round_trip(&self) -> Option<Duration> {
-        self.0.round_trip.get()
-    }
-
-    /// Whether the other side has recently shown that it is alive.
-    #[must_use]
-    pub fn liveness(&self) -> Liveness {
-        let (now, mux) = (self.0.core.turn_time(), self.0.mux.borrow());
-        let owing = mux.owing_since().map_or(Duration::ZERO, |since| now - since);
-        Liveness { silent: now - mux.heard_at(), owing, unproven: self.0.unproven.calls() }
-    }
-
-    /// Notes that a call begins. If the other side has been silent, the link sends a PING with it.
-    pub fn on_call(&self) {
-        self.0.unproven.on_call();
-        let (now, mut mux) = (self.0.core.turn_time(), self.0.mux.borrow_mut());
-        let probe_at = mux.heard_at() + PROBE_AFTER;
-        let probes = probe_at <= now;
-        if probes {
-            mux.ping(now);
-        }
-        drop(mux);
-        if probes {
-            self.wake_transmitter();
-        }
-        if self.0.stalls.is_watched() && (probes || probe_at < self.0.timer_at.get()) {
-            self.wake_waiting();
-        }
-    }
-
-    /// At the edge: from now on, counts how often the peer did not answer for `after`.
-    pub fn watch_stalls(&self, after: Duration) {
-        self.0.stalls.watch(after);
-        self.wake_waiting();
-    }
-
-    /// Waits until the other side has stalled in that way more than `seen` times. Returns how often it has.
-    pub async fn stalled_after(&self, seen: u64) -> u64 {
-        self.0.stalls.after(seen).await
-    }
-
     /// At the edge: withdraws the streams that [allow it](LinkStream::set_withdrawal).
     pub fn withdraw(&self) {
         let withdrawn = self.0.mux.borrow_mut().withdraw();
@@ -385,11 +264,6 @@ impl Link {
             self.notify(stream, StreamState::withdraw);
         }
         self.process_events();
-    }
-
-    /// From now on, raises `heard` when data arrives after calls were begun.
-    pub fn set_heard_signal(&self, heard: Rc<Signal>) {
-        self.0.unproven.set_signal(heard);
     }
 
     /// How the link ended; `None` while it runs.
@@ -402,6 +276,18 @@ impl Link {
     #[must_use]
     pub fn is_closed_by_peer(&self) -> bool {
         self.0.closed_by_peer.get()
+    }
+
+    /// Whether the link runs over QUIC. False when it has ended.
+    #[must_use]
+    pub fn is_quic(&self) -> bool {
+        self.0.quic.borrow().strong_count() > 0
+    }
+
+    /// What is known of the path of a link over QUIC; `None` over TCP, and when it has ended.
+    #[must_use]
+    pub fn quic_path(&self) -> Option<QuicPath> {
+        self.0.quic.borrow().upgrade()?.path()
     }
 
     pub(super) fn mux(&self) -> &RefCell<Mux<Lease>> {
@@ -512,43 +398,6 @@ impl Link {
         self.process_events();
     }
 
-    /// Keeps the times of the link until it ends. `acked` is how many bytes the peer's system has acknowledged, if others are in
-    /// flight.
-    pub(super) async fn run_time(&self, acked: impl Fn() -> Option<u64>) -> LinkEnded {
-        let mut timer = self.0.core.timer();
-        loop {
-            if let Some(ended) = self.ended() {
-                return ended;
-            }
-            let deadline = self.deadline();
-            timer.set(deadline);
-            self.0.timer_at.set(deadline);
-            let earlier = self.wait_for(|link| (link.deadline() < deadline || link.ended().is_some()).then_some(()));
-            future::or(poll_fn(|cx| timer.poll_elapsed(cx)), earlier).await;
-            let now = self.0.core.now();
-            let mut mux = self.0.mux.borrow_mut();
-            mux.set_pressed(!self.0.core.pool().can_receive());
-            mux.handle_timeout(now);
-            if self.probe_at(&mux) <= now {
-                mux.ping(now);
-            }
-            if self.0.progress.due_at() <= now {
-                let (heard_at, round_trip) = (mux.heard_at(), self.round_trip().unwrap_or_default());
-                if self.0.progress.look(now, acked(), heard_at, round_trip) {
-                    mux.close(Fault::Stuck);
-                }
-            }
-            if self.ping_again_at(&mux) <= now {
-                self.0.pinged_again_at.set(now);
-                mux.ping_again();
-            }
-            let owing_since = mux.owing_since();
-            drop(mux);
-            self.0.stalls.look(owing_since, now);
-            self.process_events();
-        }
-    }
-
     /// Adjusts the size of the window, just before the new size is sent to the peer.
     pub(super) fn size_window(&self) {
         let mut mux = self.0.mux.borrow_mut();
@@ -656,37 +505,14 @@ impl Link {
         }
     }
 
-    fn deadline(&self) -> Time {
-        let mux = self.0.mux.borrow();
-        let stalls_at = self.0.stalls.due_at(mux.owing_since());
-        let mux_at = mux.poll_timeout().unwrap_or(Time::NEVER);
-        let pings_at = self.probe_at(&mux).min(self.ping_again_at(&mux));
-        mux_at.min(stalls_at).min(pings_at).min(self.0.progress.due_at())
-    }
-
-    /// When to send a PING because calls wait for the peer.
-    fn probe_at(&self, mux: &Mux<Lease>) -> Time {
-        let waits = self.0.stalls.is_watched() && self.0.unproven.calls() > 0 && mux.owing_since().is_none();
-        if waits { mux.heard_at() + PROBE_AFTER } else { Time::NEVER }
-    }
-
-    /// When to send another PING because streams wait and the last one is unanswered. The peer's answer may have been
-    /// lost, which its system notices only if data arrives from this side.
-    fn ping_again_at(&self, mux: &Mux<Lease>) -> Time {
-        match mux.owing_since().filter(|_| mux.streams_live() > 0) {
-            Some(since) => since.max(self.0.pinged_again_at.get()) + PING_AGAIN_AFTER,
-            None => Time::NEVER,
-        }
-    }
-
-    fn wake_waiting(&self) {
+    pub(super) fn wake_waiting(&self) {
         for waker in self.0.waiting.borrow_mut().drain(..) {
             waker.wake();
         }
     }
 
     /// Waits until `look` returns a value. It is called again whenever the link as a whole changes.
-    async fn wait_for<T>(&self, mut look: impl FnMut(&Link) -> Option<T>) -> T {
+    pub(super) async fn wait_for<T>(&self, mut look: impl FnMut(&Link) -> Option<T>) -> T {
         poll_fn(|cx| {
             if let Some(found) = look(self) {
                 return Poll::Ready(found);

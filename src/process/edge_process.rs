@@ -30,7 +30,7 @@ use crate::process::file_limit::connections_within_file_limit;
 use crate::process::listen::{admin_url, listen_admin, reserve, serve_admin_if};
 use crate::process::log::Log;
 use crate::process::quota_file::QuotaFile;
-use crate::process::random::random_number;
+use crate::process::random::{fill_random, random_number};
 use crate::process::runtime::AbortOnDrop;
 use crate::process::settings::{
     AdmissionReader, Certifying, EdgeListeners, PolicyReader, edge_settings, engine_settings, sealed_edge_tables,
@@ -40,6 +40,7 @@ use crate::process::telemetry::Telemetry;
 use crate::process::tls_files::data_dir as data_dir_of;
 use crate::serve::AuditLog;
 use crate::tls::WallClock;
+use crate::wire::quic::QuicKeys;
 
 /// The most events of the cores that may wait for the control thread.
 pub(super) const EVENTS_MAX: usize = 4096;
@@ -264,6 +265,9 @@ impl BoundEdge {
         };
         let mut settings = edge_settings(config, &listeners, cores)?;
         (settings.audit, settings.traces, settings.local_links) = (audit, traces, local_links);
+        if let Some(dir) = data_dir_of(config).filter(|_| settings.quic.is_some()) {
+            settings.quic = Some(QuicKeys::of_seed(dir.quic_seed()?.expose(), fill_random));
+        }
         let connections = u64::from(config.connections_max);
         let allowed = connections_within_file_limit(connections);
         if allowed < connections {

@@ -10,7 +10,7 @@ use crate::base::Clock;
 use crate::quic::endpoint::QuicEndpoint;
 use crate::quic::error::QuicError;
 use crate::tls::TlsError;
-use crate::wire::quic::{ConnectionError, ConnectionKey, QuicRead, QuicStreamGone, StreamId};
+use crate::wire::quic::{ConnectionError, ConnectionKey, QuicPath, QuicRead, QuicStreamGone, StreamId};
 
 /// What happens on a connection, for the task that holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,6 +153,19 @@ impl QuicConnection {
         self.endpoint.machine().peer(self.key)
     }
 
+    /// What is known of the path; `None` if the connection is gone.
+    #[must_use]
+    pub fn path(&self) -> Option<QuicPath> {
+        self.endpoint.machine().path(self.key)
+    }
+
+    /// Closes the connection. Nothing more can be sent or received.
+    pub fn close(&self) {
+        let now = self.endpoint.core().now();
+        self.endpoint.machine().close(now, self.key, 0, "");
+        self.endpoint.wake();
+    }
+
     /// Whether the application protocol of this name was agreed.
     #[must_use]
     pub fn speaks(&self, protocol: &[u8]) -> bool {
@@ -162,9 +175,7 @@ impl QuicConnection {
 
 impl Drop for QuicConnection {
     fn drop(&mut self) {
-        let now = self.endpoint.core().now();
-        self.endpoint.machine().close(now, self.key, 0, "");
+        self.close();
         self.endpoint.forget(self.key);
-        self.endpoint.wake();
     }
 }

@@ -201,12 +201,15 @@ impl QuicEndpoint {
             }
         }
         let mut timer = self.0.timer.borrow_mut();
-        let due = self.machine().timeout();
-        if timer.at() != due {
-            timer.set(due);
-        }
-        if timer.poll_elapsed(cx).is_ready() {
-            timer.set(Time::NEVER);
+        // Again after each time: what was due on one connection may have nothing to send, and others are due later.
+        loop {
+            let due = self.machine().timeout();
+            if timer.at() != due {
+                timer.set(due);
+            }
+            if timer.poll_elapsed(cx).is_pending() {
+                break;
+            }
             let now = self.0.core.now();
             self.machine().handle_timeout(now);
         }

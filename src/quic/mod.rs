@@ -6,8 +6,10 @@ mod endpoint;
 mod error;
 #[cfg(test)]
 mod pair_tests;
+mod streams;
 
 pub use connection::{QuicConnection, QuicNews};
 pub use crypto::quic_client;
 pub use endpoint::{MovedDatagram, QuicEndpoint, QuicRoles};
 pub use error::QuicError;
+pub use streams::{QuicStream, QuicStreams};

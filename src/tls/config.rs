@@ -29,6 +29,8 @@ pub const ALPN_HTTP2: &[u8] = b"h2";
 pub const ALPN_LINK: &[u8] = b"adit/1";
 /// The ALPN protocol with which a connector gets a certificate from an edge.
 pub const ALPN_ENROL: &[u8] = b"adit-enrol/1";
+/// The ALPN protocol of cloudflared over QUIC. Over TCP it has none.
+pub const ALPN_CLOUDFLARED: &[u8] = b"argotunnel";
 /// The most servers whose sessions a client remembers; each with up to 8 tickets.
 pub const SESSION_SERVERS_MAX: usize = 256;
 

@@ -39,8 +39,9 @@ pub use cert_info::CertInfo;
 pub use certs::{CertError, CertSet, ReloadingCerts, ServerCert, read_chain};
 pub use clock::WallClock;
 pub use config::{
-    ALPN_ENROL, ALPN_HTTP1, ALPN_HTTP2, ALPN_LINK, ClientSettings, Clients, Roots, SESSION_SERVERS_MAX, ServerSettings,
-    SessionMemory, Versions, client_config, client_verifier, server_config, without_http2,
+    ALPN_CLOUDFLARED, ALPN_ENROL, ALPN_HTTP1, ALPN_HTTP2, ALPN_LINK, ClientSettings, Clients, Roots,
+    SESSION_SERVERS_MAX, ServerSettings, SessionMemory, Versions, client_config, client_verifier, server_config,
+    without_http2,
 };
 pub use connection::{Connection, DetachedConnection};
 pub use error::{TlsError, version_name};

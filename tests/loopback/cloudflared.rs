@@ -3,5 +3,7 @@
 mod calls;
 mod edge;
 pub(crate) mod origin;
+mod quic;
+mod quic_edge;
 mod registration;
 mod site;

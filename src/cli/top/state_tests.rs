@@ -53,6 +53,8 @@ pub(super) fn sample(at_s: u64, search: u64) -> TopSample {
         connector: Some("build-7".to_owned()),
         streams: 2,
         round_trip_us: Some(123.0),
+        transport: "tcp".to_owned(),
+        quic: None,
         age_s: 61.0,
         draining: false,
     };

@@ -8,7 +8,7 @@ use super::flags::{FLAGS, FlagKind, FlagMeaning, FlagSpec, spec};
 pub const CLOUDFLARED_HELP: &str = "\
 Usage: cloudflared tunnel [flags] run [flags] [TUNNEL]
 
-Connects a private server to an edge in the protocol of cloudflared, over HTTP/2.
+Connects a private server to an edge in the protocol of cloudflared, over QUIC or HTTP/2.
 
   --token TOKEN            The token of the tunnel (TUNNEL_TOKEN), or --token-file FILE
   --credentials-file FILE  The credentials of the tunnel, in place of a token
@@ -16,7 +16,7 @@ Connects a private server to an edge in the protocol of cloudflared, over HTTP/2
   --config FILE            A file with these flags and with ingress rules
   --edge HOST:PORT         An address of the edge; repeat it for more connections (TUNNEL_EDGE)
   --cacert FILE            The authorities that the edge's certificate must come from (TUNNEL_CACERT)
-  --protocol http2         How the edge is reached; auto is http2 too
+  --protocol auto          How the edge is reached: quic, http2, or auto, which tries both
   --metrics HOST:PORT      Where /ready, /metrics and /healthcheck are served
   --grace-period 30s       How long calls may take at the end
 

@@ -11,7 +11,7 @@ use super::durations::duration_of;
 use super::flags::{FlagKind, HOME, spec};
 use super::ingress::{CloudflaredIngress, CloudflaredService, OriginOptions, read_ingress};
 use super::yaml::read_yaml;
-use crate::config::HostPort;
+use crate::config::{HostPort, Transport};
 use crate::wire::cloudflared::TunnelCredentials;
 
 /// The ports that are tried for the metrics, if none is given.
@@ -38,6 +38,8 @@ pub struct CloudflaredConfig {
     pub credentials: TunnelCredentials,
     /// The addresses of the edges. One may be there more than once.
     pub edges: Vec<HostPort>,
+    /// How the edges are reached: QUIC, HTTP/2 on TCP, or whichever answers.
+    pub transport: Transport,
     /// The authorities that an edge's certificate must come from; none for those that this machine trusts.
     pub ca_file: Option<PathBuf>,
     /// How many connections are kept up.
@@ -99,15 +101,14 @@ impl CloudflaredConfig {
         let ignored = unused(&flags)?;
         let get = |name: &str| flags.get(name).and_then(|values| values.last()).map(String::as_str);
         let credentials = credentials(&get, tunnel.as_deref(), home)?;
-        match get("protocol").unwrap_or("auto") {
-            "http2" | "h2mux" => {}
-            "auto" => notes.push("The protocol is http2: this version has no QUIC".to_owned()),
-            "quic" => {
-                return Err(usage("this version has no QUIC: leave out `protocol`, or set it to `http2`"));
-            }
-            other => return Err(usage(format!("`{other}` is not a protocol: auto and http2 are"))),
-        }
+        let transport = match get("protocol").unwrap_or("auto") {
+            "http2" | "h2mux" => Transport::Tcp,
+            "auto" => Transport::Auto,
+            "quic" => Transport::Quic,
+            other => return Err(usage(format!("`{other}` is not a protocol: auto, quic and http2 are"))),
+        };
         Ok(CloudflaredConfig {
+            transport,
             edges: edges(flags.get("edge"), get("region").or(credentials.endpoint.as_deref()))?,
             ca_file: get("cacert").map(PathBuf::from),
             connections: number(&get, "ha-connections", CONNECTIONS, CONNECTIONS_MAX)?,
@@ -371,7 +372,6 @@ mod tests {
         for (line, why) in [
             ("tunnel run".to_owned(), "needs --token"),
             ("tunnel run --token x".to_owned(), "Provided Tunnel token is not valid."),
-            (format!("{token} --protocol quic"), "no QUIC"),
             (format!("{token} --protocol x"), "not a protocol"),
             (format!("{token} --edge x"), "host:port"),
             (format!("{token} --ha-connections 0"), "from 1 to 64"),

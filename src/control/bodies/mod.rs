@@ -34,7 +34,8 @@ pub use limits::LimitInfo;
 pub use list::{LIMIT_MAX, ListPart};
 pub use records::{EventInfo, UsageEntry, UsageReport};
 pub use status::{
-    BuffersStatus, CoreStatus, DriverStatus, LinkStatus, OfRole, ProcessState, ReloadStatus, StatusBody, TunnelLinks,
+    BuffersStatus, CoreStatus, DriverStatus, LinkStatus, OfRole, ProcessState, QuicStatus, ReloadStatus, StatusBody,
+    TunnelLinks,
 };
 pub use tasks::{TaskInfo, TaskNamedBy, TaskSummary, TasksBody};
 pub use tools::{

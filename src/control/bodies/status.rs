@@ -148,10 +148,32 @@ pub struct LinkStatus {
     pub streams: u64,
     /// The round-trip time of the link in microseconds, if measured.
     pub round_trip_us: Option<f64>,
+    /// The transport: `tcp` or `quic`.
+    pub transport: String,
+    /// The path of a link over QUIC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quic: Option<QuicStatus>,
     /// The time since it was established, in seconds.
     pub age_s: f64,
     /// Whether it takes no new streams.
     pub draining: bool,
+}
+
+/// The path of a link over QUIC, as the sender on this side sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct QuicStatus {
+    /// The present estimate of the round-trip time of the path in microseconds.
+    pub round_trip_us: f64,
+    /// Packets that were sent.
+    pub packets_sent: u64,
+    /// Packets that were lost on the way, and whose content was sent again.
+    pub packets_lost: u64,
+    /// How many bytes may be under way at a time, by the congestion control.
+    pub congestion_window_bytes: u64,
+    /// The largest datagram that the path carries, in bytes.
+    pub mtu_bytes: u16,
+    /// Whether the path marks datagrams instead of dropping them (explicit congestion notification).
+    pub ecn: bool,
 }
 
 /// A tunnel and the number of its links.

@@ -1,6 +1,6 @@
 //! A connection to an edge, at the connector, which is the server of HTTP/2 on it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -20,16 +20,18 @@ use crate::base::{Clock, LinkId, Time};
 use crate::engine::{ByteStream, Core, Signal, Task, Timer};
 use crate::http2::{ConnectionQueue, Content, Io, SendPiece, StreamQueue};
 use crate::link::close_reason::CloseReason;
-use crate::link::cloudflared::control;
+use crate::link::cloudflared::control::{self, ControlBytes, Http2Control};
 use crate::link::cloudflared::counts::CloudflaredCounts;
 use crate::link::cloudflared::ended::{CloudflaredEnded, RegisterError};
 use crate::link::cloudflared::heard::Heard;
 use crate::link::cloudflared::stream::CloudflaredStream;
+use crate::quic::QuicStreams;
 use crate::tls::Connection;
 use crate::wire::cloudflared::{
     ControlClient, ControlEvent, Registration, RegistrationAnswer, RequestKind, TunnelUuid, kind_of, own_answer_head,
 };
 use crate::wire::http1::HEAD_LEN_MAX;
+use crate::wire::quic::QuicPath;
 
 /// The most calls that an edge may have open on one connection.
 const STREAMS_MAX: u32 = 10_000;
@@ -80,6 +82,8 @@ struct Shared {
     closed_for: Cell<Option<CloseReason>>,
     drain_begun: Signal,
     round_trip: Cell<Option<Duration>>,
+    /// The streams of a connection over QUIC.
+    quic: OnceCell<QuicStreams>,
     ended: Cell<Option<CloudflaredEnded>>,
 }
 
@@ -110,8 +114,7 @@ pub struct RegisteredConnection {
 pub struct CloudflaredPush {
     /// The rules and their version, as JSON.
     pub json: Vec<u8>,
-    respond: SendResponse<SendPiece>,
-    queue: Rc<ConnectionQueue>,
+    reply: Box<dyn FnOnce(String)>,
 }
 
 type H2 = Server<Io<Connection, Heard>, SendPiece>;
@@ -139,6 +142,7 @@ impl CloudflaredLink {
             closed_for: Cell::new(None),
             drain_begun: Signal::default(),
             round_trip: Cell::new(None),
+            quic: OnceCell::new(),
             ended: Cell::new(None),
         }))
     }
@@ -148,17 +152,22 @@ impl CloudflaredLink {
         connection.serve_link();
         self.0.heard.set(self.core().now());
         let ended = self.serve(&connection, terms).await;
+        self.end(ended);
+        if let CloudflaredEnded::Closed(_) | CloudflaredEnded::ByEdge = ended {
+            connection.finish();
+            let _ = self.core().timeout(CLOSE_TIMEOUT, connection.flushed()).await;
+        }
+        ended
+    }
+
+    /// Notes that the connection has ended, and how.
+    pub(super) fn end(&self, ended: CloudflaredEnded) {
         self.0.ended.set(Some(ended));
         self.0.registered.borrow_mut().get_or_insert(Err(RegisterError::Closed));
         self.0.opened.borrow_mut().clear();
         self.0.pushes.borrow_mut().clear();
         let Shared { arrived, answered, left, drain_begun, .. } = &*self.0;
         [arrived, answered, left, drain_begun].into_iter().for_each(Signal::raise);
-        if let CloudflaredEnded::Closed(_) | CloudflaredEnded::ByEdge = ended {
-            connection.finish();
-            let _ = self.core().timeout(CLOSE_TIMEOUT, connection.flushed()).await;
-        }
-        ended
     }
 
     /// Waits until the edge has answered the registration.
@@ -220,7 +229,18 @@ impl CloudflaredLink {
     /// The last measured round-trip time, if there is one.
     #[must_use]
     pub fn round_trip(&self) -> Option<Duration> {
-        self.0.round_trip.get()
+        self.quic_path().map(|path| path.round_trip).or_else(|| self.0.round_trip.get())
+    }
+
+    /// What is known of the path of a connection over QUIC; `None` over HTTP/2, and when it has ended.
+    #[must_use]
+    pub fn quic_path(&self) -> Option<QuicPath> {
+        self.0.quic.get()?.path()
+    }
+
+    pub(super) fn use_quic(&self, streams: &QuicStreams) {
+        // A connection runs once.
+        let _ = self.0.quic.set(streams.clone());
     }
 
     /// Leaves the edge: it should open no more calls. Those that it has opened may finish.
@@ -270,12 +290,35 @@ impl CloudflaredLink {
         self.0.ended.get()
     }
 
-    pub(super) fn core(&self) -> &Core {
-        &self.0.core
+    /// Waits until this side closes the connection, and returns the reason.
+    pub(super) async fn closed_for(&self) -> CloseReason {
+        self.0.close.after(0).await;
+        self.closes_for().unwrap_or(CloseReason::Ended)
     }
 
-    pub(super) fn queue(&self) -> &Rc<ConnectionQueue> {
-        &self.0.queue
+    /// Why this side closes the connection, if it does.
+    pub(super) fn closes_for(&self) -> Option<CloseReason> {
+        self.0.closed_for.get()
+    }
+
+    /// Queues a call that the edge has opened.
+    pub(super) fn take_call(&self, stream: CloudflaredStream) {
+        if self.0.ended.get().is_none() {
+            self.0.opened.borrow_mut().push_back(stream);
+            self.0.arrived.raise();
+        }
+    }
+
+    /// Queues ingress rules that the edge has sent. They are dropped if too many wait.
+    pub(super) fn take_push(&self, push: CloudflaredPush) {
+        if self.0.ended.get().is_none() && self.0.pushes.borrow().len() < PUSHES_MAX {
+            self.0.pushes.borrow_mut().push_back(push);
+            self.0.arrived.raise();
+        }
+    }
+
+    pub(super) fn core(&self) -> &Core {
+        &self.0.core
     }
 
     pub(super) fn heard_at(&self) -> Time {
@@ -317,7 +360,7 @@ impl CloudflaredLink {
     }
 
     /// Notes how the registration went.
-    fn answer(&self, answer: Result<RegisteredConnection, RegisterError>) {
+    pub(super) fn answer(&self, answer: Result<RegisteredConnection, RegisterError>) {
         self.0.registered.borrow_mut().get_or_insert(answer);
         self.0.answered.raise();
     }
@@ -335,9 +378,11 @@ impl CloudflaredLink {
     }
 
     /// Runs the control stream to its end. Without it the edge opens no more calls.
-    async fn run_control(self, stream: (RecvStream, SendResponse<SendPiece>), client: ControlClient) {
-        let queue = Rc::clone(&self.0.queue);
-        let ended = control::run(stream, client, &queue, &self.0.leave, |event| self.on_control_event(event)).await;
+    pub(super) async fn run_control(self, stream: Result<impl ControlBytes, RegisterError>, client: ControlClient) {
+        let ended = match stream {
+            Ok(stream) => control::run(stream, client, &self.0.leave, |event| self.on_control_event(event)).await,
+            Err(error) => Err(error),
+        };
         if let Err(error) = &ended {
             tracing::debug!(%error, "the control stream has ended");
         }
@@ -470,14 +515,13 @@ impl Serving<'_> {
         match kind_of(&parts.headers) {
             // One may arrive together with the answer to the registration, and waits until that was read.
             RequestKind::Http => {
-                let stream = CloudflaredStream::new(self.link, parts, recv, respond);
-                shared.opened.borrow_mut().push_back(stream);
-                shared.arrived.raise();
+                self.link.take_call(CloudflaredStream::over_http2(self.link, &shared.queue, parts, recv, respond));
             }
             RequestKind::Control => match self.terms.take() {
                 Some(terms) => {
                     let client = ControlClient::new(&terms.registration, terms.config);
-                    let running = self.link.clone().run_control((recv, respond), client);
+                    let stream = Http2Control::begin((recv, respond), &shared.queue);
+                    let running = self.link.clone().run_control(stream, client);
                     self.control = Some(shared.core.spawn_held(running));
                 }
                 // A second control stream has no meaning.
@@ -518,21 +562,26 @@ impl CloudflaredLink {
         if !is_whole.await || self.0.pushes.borrow().len() >= PUSHES_MAX {
             return respond.send_reset(Reason::ENHANCE_YOUR_CALM);
         }
-        let push = CloudflaredPush { json, respond, queue: Rc::clone(&self.0.queue) };
-        self.0.pushes.borrow_mut().push_back(push);
-        self.0.arrived.raise();
+        let queue = Rc::clone(&self.0.queue);
+        self.take_push(CloudflaredPush::new(json, move |answer| {
+            let mut response = Response::new(());
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            // The edge may have given up the stream.
+            if let Ok(mut stream) = respond.send_response(response, false) {
+                let piece = SendPiece::new(Content::Bytes(Bytes::from(answer)), &StreamQueue::new(&queue));
+                let _ = stream.send_data(piece, true);
+            }
+        }));
     }
 }
 
 impl CloudflaredPush {
+    pub(super) fn new(json: Vec<u8>, reply: impl FnOnce(String) + 'static) -> CloudflaredPush {
+        CloudflaredPush { json, reply: Box::new(reply) }
+    }
+
     /// Answers the edge with this JSON.
-    pub fn answer(mut self, json: String) {
-        let mut response = Response::new(());
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        // The edge may have given up the stream.
-        if let Ok(mut stream) = self.respond.send_response(response, false) {
-            let piece = SendPiece::new(Content::Bytes(Bytes::from(json)), &StreamQueue::new(&self.queue));
-            let _ = stream.send_data(piece, true);
-        }
+    pub fn answer(self, json: String) {
+        (self.reply)(json);
     }
 }

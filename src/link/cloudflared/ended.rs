@@ -21,6 +21,9 @@ pub enum RegisterError {
     /// The connection ended before.
     #[error("the edge closed the connection before it had answered the registration")]
     Closed,
+    /// The connection over QUIC has failed.
+    #[error("the connection to the edge over QUIC failed: {0}")]
+    Quic(String),
     /// The connection has failed, or the edge violated HTTP/2.
     #[error("the connection to the edge failed: {0}")]
     Http2(String),

@@ -1,6 +1,6 @@
-//! Connections in the protocol of cloudflared over HTTP/2, as carriers of calls.
+//! Connections in the protocol of cloudflared over HTTP/2 and QUIC, as carriers of calls.
 //!
-//! A call is HTTP/1.1 to the code above. Its head and body become those of a stream of HTTP/2, as they are sent.
+//! A call is HTTP/1.1 to the code above. Its head and body become those of a stream of HTTP/2 or QUIC, as they are sent.
 
 mod connection;
 mod control;
@@ -8,6 +8,9 @@ mod counts;
 mod edge;
 mod ended;
 mod heard;
+mod http2_call;
+mod quic_call;
+mod quic_connection;
 mod stream;
 
 pub use connection::{CloudflaredLink, CloudflaredPush, CloudflaredTerms, RegisteredConnection};

@@ -1,90 +1,58 @@
 //! One call on a connection, at the connector.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
+use h2::RecvStream;
 use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
 use http::StatusCode;
 use http::request::Parts;
 
 use crate::base::{CallFailure, Time};
 use crate::engine::{ByteStream, Lease, StreamError};
-use crate::http2::{HeadText, MessageSendError, ReceivedHead, ReceivedText, SendPiece, StreamQueue, send_body};
+use crate::http2::{ConnectionQueue, SendPiece};
 use crate::link::cloudflared::connection::CloudflaredLink;
-use crate::link::cloudflared::counts::CloudflaredCounts;
-use crate::wire::cloudflared::{answer_head, own_answer_head, strip_request};
-use crate::wire::http1::{BodyDecoder, Framing, Method};
-use crate::wire::http2::write_request_head;
+use crate::link::cloudflared::http2_call::{CallSendError, Http2Call};
+use crate::link::cloudflared::quic_call::QuicCall;
 
-/// How much of one answer may wait in `h2` before its source has to wait, in bytes.
+/// How much of one answer may wait before its source has to wait, in bytes.
 const QUEUED_MAX: usize = 64 * 1024;
 
 /// A call that the edge has opened. The request is read from it as HTTP/1.1, and the answer is written as HTTP/1.1.
 pub struct CloudflaredStream {
     link: CloudflaredLink,
-    queue: Rc<StreamQueue>,
-    incoming: RefCell<ReceivedText>,
-    outgoing: RefCell<Outgoing>,
+    call: CallOnWire,
     received_at: Cell<Time>,
     /// Why it was reset, by either side.
     broken: Cell<Option<CallFailure>>,
 }
 
-/// The answer: read as HTTP/1.1, as this process wrote it, and sent as HTTP/2.
-struct Outgoing {
-    stage: Stage,
-    method: Method,
-    head: HeadText,
-    decoder: BodyDecoder,
-}
-
-enum Stage {
-    /// The head was not sent yet.
-    Head(SendResponse<SendPiece>),
-    Body(SendStream<SendPiece>),
-    /// The whole answer was given to the connection.
-    Sent(SendStream<SendPiece>),
-    /// The stream was reset.
-    Failed,
-}
-
-/// The head of a request is complete when its stream exists.
-struct Complete;
-
-impl ReceivedHead for Complete {
-    fn poll_head(&mut self, _: &mut ReceivedText, _: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
-        Poll::Pending
-    }
+/// A call on the transport of its connection.
+enum CallOnWire {
+    Http2(Http2Call),
+    Quic(QuicCall),
 }
 
 impl CloudflaredStream {
-    pub(super) fn new(
+    pub(super) fn over_http2(
         link: &CloudflaredLink,
-        mut parts: Parts,
+        queue: &Rc<ConnectionQueue>,
+        parts: Parts,
         recv: RecvStream,
         respond: SendResponse<SendPiece>,
     ) -> CloudflaredStream {
-        strip_request(&mut parts.headers);
-        let mut incoming = ReceivedText::default();
-        let is_chunked = write_request_head(&parts, !recv.is_end_stream(), incoming.text());
-        incoming.begin_body(recv, is_chunked);
-        let method = Method::of(parts.method.as_str().as_bytes());
+        CloudflaredStream::new(link, CallOnWire::Http2(Http2Call::new(queue, parts, recv, respond)))
+    }
+
+    pub(super) fn over_quic(link: &CloudflaredLink, call: QuicCall) -> CloudflaredStream {
+        CloudflaredStream::new(link, CallOnWire::Quic(call))
+    }
+
+    fn new(link: &CloudflaredLink, call: CallOnWire) -> CloudflaredStream {
         link.begin_call();
-        CloudflaredStream {
-            queue: StreamQueue::new(link.queue()),
-            incoming: RefCell::new(incoming),
-            outgoing: RefCell::new(Outgoing {
-                stage: Stage::Head(respond),
-                method,
-                head: HeadText::default(),
-                decoder: BodyDecoder::default(),
-            }),
-            received_at: Cell::new(link.core().turn_time()),
-            broken: Cell::new(None),
-            link: link.clone(),
-        }
+        let (received_at, broken) = (Cell::new(link.core().turn_time()), Cell::new(None));
+        CloudflaredStream { link: link.clone(), call, received_at, broken }
     }
 
     /// The connection that carries it.
@@ -102,25 +70,20 @@ impl CloudflaredStream {
     /// Ends the call without an answer of the server. If no answer has begun, the edge is told that the connector failed;
     /// otherwise the stream is reset.
     pub fn reset(&self, failure: CallFailure) {
-        let mut outgoing = self.outgoing.borrow_mut();
-        match std::mem::replace(&mut outgoing.stage, Stage::Failed) {
-            Stage::Head(mut respond) if failure != CallFailure::Cancelled => {
-                let status = match failure {
-                    CallFailure::NoRoute | CallFailure::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
-                    _ => StatusCode::BAD_GATEWAY,
-                };
-                self.link.counts().on_failed();
+        let status = match failure {
+            CallFailure::Cancelled => None,
+            CallFailure::NoRoute | CallFailure::Overloaded => Some(StatusCode::SERVICE_UNAVAILABLE),
+            _ => Some(StatusCode::BAD_GATEWAY),
+        };
+        let (had_answered, has_failed) = match &self.call {
+            CallOnWire::Http2(call) => (call.has_answered(), call.reset(status)),
+            CallOnWire::Quic(call) => (call.has_answered(), call.reset(status)),
+        };
+        if has_failed {
+            self.link.counts().on_failed();
+            if let Some(status) = status.filter(|_| !had_answered) {
                 self.link.counts().on_answer(status);
-                // A stream that has failed needs no answer.
-                let _ = respond.send_response(own_answer_head(status), true);
             }
-            Stage::Head(mut respond) => respond.send_reset(Reason::CANCEL),
-            Stage::Body(mut stream) => {
-                self.link.counts().on_failed();
-                stream.send_reset(Reason::INTERNAL_ERROR);
-            }
-            sent @ Stage::Sent(_) => outgoing.stage = sent,
-            Stage::Failed => {}
         }
         if self.broken.get().is_none() {
             self.broken.set(Some(failure));
@@ -132,12 +95,10 @@ impl CloudflaredStream {
         if let Some(failure) = self.broken.get() {
             return Poll::Ready(failure);
         }
-        let reset = match &mut self.outgoing.borrow_mut().stage {
-            Stage::Head(respond) => ready!(respond.poll_reset(cx)),
-            Stage::Body(stream) | Stage::Sent(stream) => ready!(stream.poll_reset(cx)),
-            Stage::Failed => return Poll::Pending,
-        };
-        let failure = reset.map_or_else(|error| self.failure_of(&error), |_| CallFailure::Cancelled);
+        let failure = ready!(match &self.call {
+            CallOnWire::Http2(call) => call.poll_reset(cx),
+            CallOnWire::Quic(call) => call.poll_reset(cx),
+        });
         self.broken.set(Some(failure));
         Poll::Ready(failure)
     }
@@ -164,66 +125,43 @@ impl CloudflaredStream {
     }
 
     fn is_received(&self) -> bool {
-        self.incoming.borrow().has_ended()
+        match &self.call {
+            CallOnWire::Http2(call) => call.is_received(),
+            CallOnWire::Quic(call) => call.is_received(),
+        }
     }
 
-    fn failure_of(&self, error: &h2::Error) -> CallFailure {
-        if error.is_reset() && error.is_remote() { CallFailure::Cancelled } else { CallFailure::LinkLost }
-    }
-
-    fn failed(&self, error: &h2::Error) -> StreamError {
-        let failure = self.broken.get().unwrap_or_else(|| self.failure_of(error));
+    fn failed(&self, failure: CallFailure) -> StreamError {
+        let failure = self.broken.get().unwrap_or(failure);
         self.broken.set(Some(failure));
         StreamError::ResetWith { failure }
     }
 }
 
-impl Outgoing {
-    fn send(
-        &mut self,
-        mut lease: Lease,
-        queue: &Rc<StreamQueue>,
-        counts: &CloudflaredCounts,
-    ) -> Result<(), MessageSendError> {
-        // An interim answer may stand before the final one.
-        while let Stage::Head(respond) = &mut self.stage {
-            let method = self.method;
-            let taken = self.head.take(&mut lease, |text| answer_head(text, method))?;
-            let Some(head) = taken else { return Ok(()) };
-            let Some((response, framing)) = head else { continue };
-            counts.on_answer(response.status());
-            let is_end = matches!(framing, Framing::None | Framing::Length(0));
-            let stream = respond.send_response(response, is_end)?;
-            self.decoder.restart(framing);
-            self.stage = if is_end { Stage::Sent(stream) } else { Stage::Body(stream) };
-        }
-        if let Stage::Body(stream) = &mut self.stage
-            && send_body(stream, &mut self.decoder, lease, queue)?
-            && let Stage::Body(stream) = std::mem::replace(&mut self.stage, Stage::Failed)
-        {
-            self.stage = Stage::Sent(stream);
-        }
-        Ok(())
-    }
-}
-
 impl ByteStream for CloudflaredStream {
     fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Lease>, StreamError>> {
-        let received = self.incoming.borrow_mut().poll_recv(&mut Complete, self.link.core().pool(), cx);
+        let pool = self.link.core().pool();
+        let (received, at) = match &self.call {
+            CallOnWire::Http2(call) => (call.poll_recv(pool, cx), self.link.heard_at()),
+            CallOnWire::Quic(call) => (call.poll_recv(pool, cx), self.link.core().turn_time()),
+        };
         if received.is_ready() {
-            self.received_at.set(self.link.heard_at());
+            self.received_at.set(at);
         }
-        received.map_err(|error| self.failed(&error))
+        received.map_err(|failure| self.failed(failure))
     }
 
     fn send(&self, lease: Lease) -> Result<(), StreamError> {
         if let Some(failure) = self.broken.get() {
             return Err(StreamError::ResetWith { failure });
         }
-        let sent = self.outgoing.borrow_mut().send(lease, &self.queue, self.link.counts());
+        let sent = match &self.call {
+            CallOnWire::Http2(call) => call.send(lease, self.link.counts()),
+            CallOnWire::Quic(call) => call.send(lease, self.link.counts()),
+        };
         sent.map_err(|error| match error {
-            MessageSendError::Stream(error) => error,
-            MessageSendError::H2(error) => self.failed(&error),
+            CallSendError::Stream(error) => error,
+            CallSendError::Reset(failure) => self.failed(failure),
         })
     }
 
@@ -231,11 +169,20 @@ impl ByteStream for CloudflaredStream {
         if let Poll::Ready(failure) = self.poll_broken(cx) {
             return Poll::Ready(Err(StreamError::ResetWith { failure }));
         }
-        self.queue.poll_own_room(QUEUED_MAX.min(self.link.core().pool().allowance()), cx).map(Ok)
+        let max = QUEUED_MAX.min(self.link.core().pool().allowance());
+        match &self.call {
+            CallOnWire::Http2(call) => call.poll_own_room(max, cx),
+            CallOnWire::Quic(call) => call.poll_own_room(max, cx),
+        }
+        .map(Ok)
     }
 
     fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
-        if self.queue.poll_flushed(cx).is_ready() {
+        let flushed = match &self.call {
+            CallOnWire::Http2(call) => call.poll_flushed(cx),
+            CallOnWire::Quic(call) => call.poll_flushed(cx),
+        };
+        if flushed.is_ready() {
             return Poll::Ready(Ok(()));
         }
         self.poll_send_failed(cx).map(Err)

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::log_lines;
 use super::pushes::{RulesInForce, take_pushes};
-use crate::config::{CloudflaredConfig, METRICS_PORTS};
+use crate::config::{CloudflaredConfig, METRICS_PORTS, Transport};
 use crate::connector::ConnectorEvent;
 use crate::control::{
     CloudflaredView, ConnectorRole, Control, ControlParts, DRAIN_GRACE, Notice, ProcessFacts, ProcessRequest,
@@ -149,7 +149,7 @@ fn log_start(config: &CloudflaredConfig, tunnel: &str, connector: TunnelUuid) {
         tracing::debug!(flag = name, "The flag changes nothing here");
     }
     tracing::info!("Generated Connector ID: {connector}");
-    tracing::info!("Initial protocol http2");
+    tracing::info!("Initial protocol {}", if config.transport == Transport::Tcp { "http2" } else { "quic" });
     if config.ingress.is_none() {
         tracing::warn!(
             "No ingress rules were defined in provided config (if any) nor from the cli, cloudflared will return 503 for \

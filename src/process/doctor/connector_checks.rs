@@ -8,10 +8,10 @@ use rustls_pki_types::UnixTime;
 use tokio::time::{sleep, timeout};
 
 use crate::base::{Clock, Secret, TunnelId, TunnelToken};
-use crate::config::{Config, ConnectConfig, HostPort, RouteConfig, UpstreamNetwork};
-use crate::connector::{ConnectorCommand, ConnectorEvent, ConnectorTables, EdgeView};
+use crate::config::{Config, ConnectConfig, HostPort, RouteConfig, Transport, UpstreamNetwork};
+use crate::connector::{Connector, ConnectorCommand, ConnectorEvent, ConnectorTables, EdgeAddress, EdgeView};
 use crate::control::{micros, serve_resolves};
-use crate::engine::{Cores, EngineSettings, MonotonicClock};
+use crate::engine::{Cores, EngineSettings, MonotonicClock, mailbox};
 use crate::policy::AllowedUpstreams;
 use crate::process::connector_process::PreparedConnector;
 use crate::process::doctor::certificate::{check_certificate, shake_hands};
@@ -198,12 +198,49 @@ async fn link(findings: &mut Findings, connect: &ConnectConfig, config: &Config,
     for view in connector.edges().iter().filter(|view| linked.contains(&view.edge)) {
         hosts(findings, connect, connector.tunnel(), view);
     }
+    transports(findings, connect, &connector).await;
     connector.command(|| ConnectorCommand::Drain);
     let ended = tokio::task::spawn_blocking(move || cores.join()).await;
     if !matches!(ended, Ok(Ok(()))) {
         findings.warn("edge.link", "the trial link was not closed cleanly", "look at the log of the edge");
     }
     resolving.abort();
+}
+
+/// Says which transport each trial link uses, and what is known of its path.
+async fn transports(findings: &mut Findings, connect: &ConnectConfig, connector: &Connector) {
+    const CHECK: &str = "edge.transport";
+    let (sender, mut reports) = mailbox(1);
+    connector.command(|| ConnectorCommand::Report(sender.clone()));
+    drop(sender);
+    let Ok(Some(report)) = timeout(HOSTS_TIMEOUT, reports.recv()).await else { return };
+    let is_behind_proxy = |edge: &EdgeAddress| {
+        connect.edge.iter().any(|of| {
+            (of.host.to_string(), of.port) == (edge.host.to_string(), edge.port) && connect.proxy_for(of).is_some()
+        })
+    };
+    for link in &report.links {
+        let edge = &link.edge;
+        match link.quic {
+            Some(path) => findings.ok(
+                CHECK,
+                format!(
+                    "{edge} over QUIC: round trip {:.1} ms, {} of {} packets lost, datagrams of {} bytes, {} ECN",
+                    path.round_trip.as_secs_f64() * 1e3,
+                    path.packets_lost,
+                    path.packets_sent,
+                    path.mtu,
+                    if path.has_ecn { "with" } else { "without" }
+                ),
+            ),
+            None if connect.transport == Transport::Auto && !is_behind_proxy(edge) => findings.warn(
+                CHECK,
+                format!("{edge} over TCP, because QUIC did not answer at once"),
+                "allow UDP to this port, or set `connect.transport = \"tcp\"`",
+            ),
+            None => findings.ok(CHECK, format!("{edge} over TCP")),
+        }
+    }
 }
 
 /// Checks whether the tunnel has the host of each route, as an edge reports it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::connector_settings::{
-    CALLS_PER_CORE_MAX, EDGE_CONNECT_TIMEOUT, UPSTREAM_QUEUE_TIMEOUT, UpstreamTrust, read_roots,
+    CALLS_PER_CORE_MAX, EDGE_CONNECT_TIMEOUT, UPSTREAM_QUEUE_TIMEOUT, UpstreamTrust, link_transport, read_roots,
 };
 use crate::base::{BreakerTerms, ConcurrencyTerms, DeadlineTerms, Traffic, TunnelId};
 use crate::config::{
@@ -13,7 +13,7 @@ use crate::config::{
 };
 use crate::connector::{
     CloudflaredSettings, ConfigPush, ConnectorRoute, ConnectorSettings, ConnectorTables, EdgeAddress, EdgeTls,
-    FixedAnswer, IngressTarget, LinkTransport, RouteIdentity,
+    FixedAnswer, IngressTarget, RouteIdentity,
 };
 use crate::engine::MailSender;
 use crate::exchange::OriginRules;
@@ -100,7 +100,7 @@ pub(in crate::process) fn cloudflared_settings(
         proxies: Vec::new(),
         edge_fallback_port: None,
         edge_tls: Some(Arc::new(tls)),
-        transport: LinkTransport::Tcp,
+        transport: link_transport(config.transport),
         quic: QuicKeys::draw(fill_random),
         edge_name: Some(EDGE_NAME.into()),
         tunnel: id,

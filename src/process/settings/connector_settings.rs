@@ -63,11 +63,7 @@ pub(crate) fn connector_settings(
         edges,
         edge_fallback_port: fallback_port(config),
         edge_tls: Some(Arc::new(tls)),
-        transport: match config.transport {
-            Transport::Auto => LinkTransport::Auto,
-            Transport::Quic => LinkTransport::Quic,
-            Transport::Tcp => LinkTransport::Tcp,
-        },
+        transport: link_transport(config.transport),
         quic: QuicKeys::draw(fill_random),
         edge_name: config.edge_name.map(|name| name.as_str().trim_matches(['[', ']']).into()),
         tunnel: id,
@@ -102,6 +98,15 @@ pub(crate) fn connector_settings(
         clock: WallClock::default(),
         cloudflared: None,
     })
+}
+
+/// The transport as the connector has it.
+pub(super) fn link_transport(transport: Transport) -> LinkTransport {
+    match transport {
+        Transport::Auto => LinkTransport::Auto,
+        Transport::Quic => LinkTransport::Quic,
+        Transport::Tcp => LinkTransport::Tcp,
+    }
 }
 
 /// The credentials of the connector. With a provisioning key, these are what it was exchanged for. A file is read now.

@@ -259,6 +259,11 @@ impl<'m, 'a> StructReader<'m, 'a> {
         text_of(self.data(index)?)
     }
 
+    /// The bytes of the text of this pointer, which need not be UTF-8.
+    pub(super) fn text_bytes(&self, index: usize) -> Result<&'a [u8], CapnpError> {
+        without_end(self.data(index)?)
+    }
+
     /// Passes each text of a list to `each`.
     pub(super) fn texts(&self, index: usize, mut each: impl FnMut(&'a str)) -> Result<(), CapnpError> {
         let (segment, at, count) = match self.object(index)? {
@@ -334,11 +339,15 @@ impl<'a> Message<'a> {
     }
 }
 
-/// A text ends with a zero byte, which is not part of it.
 fn text_of(bytes: &[u8]) -> Result<&str, CapnpError> {
+    std::str::from_utf8(without_end(bytes)?).map_err(|_| CapnpError::Text)
+}
+
+/// A text ends with a zero byte, which is not part of it.
+fn without_end(bytes: &[u8]) -> Result<&[u8], CapnpError> {
     match bytes {
-        [] => Ok(""),
-        [text @ .., 0] => std::str::from_utf8(text).map_err(|_| CapnpError::Text),
+        [] => Ok(&[]),
+        [text @ .., 0] => Ok(text),
         _ => Err(CapnpError::Text),
     }
 }

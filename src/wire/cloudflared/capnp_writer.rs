@@ -7,6 +7,8 @@ const HEADER_LEN: usize = 8;
 /// A message that is being written. Objects are placed in the order in which they are written.
 pub(super) struct MessageWriter {
     bytes: Vec<u8>,
+    /// Where the message begins.
+    start: usize,
 }
 
 /// The place of a struct in the message.
@@ -18,11 +20,25 @@ pub(super) struct StructAt {
     pointers: usize,
 }
 
+impl StructAt {
+    /// The next struct of a list whose structs have `words` words each.
+    pub(super) fn next(self, words: usize) -> StructAt {
+        StructAt { data: self.data + words * WORD, pointers: self.pointers + words * WORD }
+    }
+}
+
 impl MessageWriter {
     /// A message whose root is a struct with this many words of data and pointers.
     pub(super) fn new(data: u16, pointers: u16) -> (MessageWriter, StructAt) {
-        let mut writer = MessageWriter { bytes: vec![0; HEADER_LEN + WORD] };
-        let root = writer.place(HEADER_LEN, data, pointers);
+        MessageWriter::after(Vec::new(), data, pointers)
+    }
+
+    /// The same, after bytes that are sent in front of the message.
+    pub(super) fn after(mut bytes: Vec<u8>, data: u16, pointers: u16) -> (MessageWriter, StructAt) {
+        let start = bytes.len();
+        bytes.resize(start + HEADER_LEN + WORD, 0);
+        let mut writer = MessageWriter { bytes, start };
+        let root = writer.place(start + HEADER_LEN, data, pointers);
         (writer, root)
     }
 
@@ -49,12 +65,17 @@ impl MessageWriter {
 
     /// Bytes for this pointer; no bytes leave it empty.
     pub(super) fn data(&mut self, of: StructAt, index: usize, bytes: &[u8]) {
-        self.put_bytes(of.pointers + index * WORD, bytes, 0);
+        self.put_parts(of.pointers + index * WORD, &[bytes], 0);
     }
 
     /// A text for this pointer; an empty one leaves it empty.
     pub(super) fn text(&mut self, of: StructAt, index: usize, text: &str) {
-        self.put_bytes(of.pointers + index * WORD, text.as_bytes(), 1);
+        self.text_of(of, index, &[text.as_bytes()]);
+    }
+
+    /// A text that consists of parts, for this pointer. Values of HTTP fields need not be UTF-8, and are written as they are.
+    pub(super) fn text_of(&mut self, of: StructAt, index: usize, parts: &[&[u8]]) {
+        self.put_parts(of.pointers + index * WORD, parts, 1);
     }
 
     /// A list of texts for this pointer.
@@ -63,7 +84,7 @@ impl MessageWriter {
         self.point(of.pointers + index * WORD, at, 1, 6 | (texts.len() as u32) << 3);
         self.bytes.resize(at + texts.len() * WORD, 0);
         for (nth, text) in texts.iter().enumerate() {
-            self.put_bytes(at + nth * WORD, text.as_bytes(), 1);
+            self.put_parts(at + nth * WORD, &[text.as_bytes()], 1);
         }
     }
 
@@ -85,8 +106,8 @@ impl MessageWriter {
 
     /// The message with its header.
     pub(super) fn finish(mut self) -> Vec<u8> {
-        let words = (self.bytes.len() - HEADER_LEN) / WORD;
-        self.put(4, &(words as u32).to_le_bytes());
+        let words = (self.bytes.len() - self.start - HEADER_LEN) / WORD;
+        self.put(self.start + 4, &(words as u32).to_le_bytes());
         self.bytes
     }
 
@@ -111,13 +132,14 @@ impl MessageWriter {
         self.put(pointer, &(u64::from(low) | u64::from(size) << 32).to_le_bytes());
     }
 
-    fn put_bytes(&mut self, pointer: usize, bytes: &[u8], zeros: usize) {
-        if bytes.is_empty() {
+    fn put_parts(&mut self, pointer: usize, parts: &[&[u8]], zeros: usize) {
+        let len = parts.iter().map(|part| part.len()).sum::<usize>();
+        if len == 0 {
             return;
         }
-        let (at, len) = (self.bytes.len(), bytes.len() + zeros);
-        self.point(pointer, at, 1, 2 | (len as u32) << 3);
-        self.bytes.extend_from_slice(bytes);
-        self.bytes.resize(at + len.next_multiple_of(WORD), 0);
+        let at = self.bytes.len();
+        self.point(pointer, at, 1, 2 | ((len + zeros) as u32) << 3);
+        parts.iter().for_each(|part| self.bytes.extend_from_slice(part));
+        self.bytes.resize(at + (len + zeros).next_multiple_of(WORD), 0);
     }
 }

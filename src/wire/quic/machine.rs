@@ -1,7 +1,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use quinn_proto::{
@@ -96,6 +96,25 @@ pub enum QuicEvent {
     },
 }
 
+/// What is known of the path of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QuicPath {
+    /// The present estimate of the round-trip time.
+    pub round_trip: Duration,
+    /// How many bytes may be under way at a time, as the congestion control sees it.
+    pub congestion_window: u64,
+    /// Packets that were sent.
+    pub packets_sent: u64,
+    /// Packets that were lost. Probes for a larger size do not count.
+    pub packets_lost: u64,
+    /// Datagrams that were received.
+    pub datagrams_received: u64,
+    /// The size of the largest datagram that the path carries, in bytes.
+    pub mtu: u16,
+    /// Whether datagrams are sent with the mark that they may be marked instead of dropped, which the path has proven to keep.
+    pub has_ecn: bool,
+}
+
 /// Why a connection could not be begun.
 #[derive(Debug, thiserror::Error)]
 pub enum QuicConnectError {
@@ -155,6 +174,8 @@ struct Held {
     is_connected: bool,
     is_unsettled: bool,
     is_sending: bool,
+    /// Whether the last datagrams were sent with a mark of congestion control.
+    has_ecn: bool,
 }
 
 impl QuicMachine {
@@ -262,6 +283,7 @@ impl QuicMachine {
             let Some(held) = self.held(index) else { continue };
             let segments = segments_max.min(BATCH_LEN_MAX / usize::from(held.connection.current_mtu()).max(1)).max(1);
             if let Some(transmit) = held.connection.poll_transmit(now, segments, out) {
+                held.has_ecn = transmit.ecn.is_some();
                 // The others have their turn before the next batch.
                 self.sending.push_back(index);
                 return Some(transmit);
@@ -298,6 +320,23 @@ impl QuicMachine {
     #[must_use]
     pub fn peer(&self, key: ConnectionKey) -> Option<SocketAddr> {
         self.look(key).map(Connection::remote_address)
+    }
+
+    /// What is known of the path; `None` if the connection is gone.
+    #[must_use]
+    pub fn path(&self, key: ConnectionKey) -> Option<QuicPath> {
+        let slot = self.slots.get(key.index).filter(|slot| slot.generation == key.generation)?;
+        let held = slot.held.as_ref()?;
+        let stats = held.connection.stats();
+        Some(QuicPath {
+            round_trip: stats.path.rtt,
+            congestion_window: stats.path.cwnd,
+            packets_sent: stats.path.sent_packets,
+            packets_lost: stats.path.lost_packets,
+            datagrams_received: stats.udp_rx.datagrams,
+            mtu: stats.path.current_mtu,
+            has_ecn: held.has_ecn,
+        })
     }
 
     /// The peer's certificates, its own first; none if it sent none.
@@ -399,6 +438,7 @@ impl QuicMachine {
             is_connected: false,
             is_unsettled: false,
             is_sending: false,
+            has_ecn: false,
         }));
         self.touch(index);
         ConnectionKey { index, generation: self.slots[index].generation }

@@ -9,8 +9,8 @@ mod settings;
 mod streams;
 
 pub use core_ids::core_of_datagram;
-pub use machine::{ConnectionKey, DatagramPath, QuicConnectError, QuicEvent, QuicMachine, StrangerOutcome};
-pub use settings::{QuicKeys, QuicSettings};
+pub use machine::{ConnectionKey, DatagramPath, QuicConnectError, QuicEvent, QuicMachine, QuicPath, StrangerOutcome};
+pub use settings::{QUIC_SEED_LEN, QuicKeys, QuicSettings};
 pub use streams::{QuicRead, QuicStreamGone};
 
 pub use quinn_proto::crypto::rustls::{QuicClientConfig, QuicServerConfig};

@@ -19,6 +19,9 @@ const UNDECIDED_BYTES_MAX: u64 = 16 * 1024;
 /// The most bytes of one handshake that arrive out of order.
 const HANDSHAKE_BYTES_MAX: usize = 32 * 1024;
 
+/// The length of a seed for [`QuicKeys::of_seed`], in bytes.
+pub const QUIC_SEED_LEN: usize = 32;
+
 /// The limits of all connections of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QuicSettings {
@@ -115,6 +118,18 @@ impl QuicKeys {
         QuicKeys { reset, token, mask: mask[0], random }
     }
 
+    /// Derives keys from a seed of 32 random bytes. A process that is started again with the same seed can tell peers of its predecessor
+    /// that their connections are gone (stateless resets, RFC 9000 section 10.3), which they notice at once.
+    #[must_use]
+    pub fn of_seed(seed: &[u8], random: fn(&mut [u8])) -> QuicKeys {
+        let (mut reset, mut token, mut mask) = ([0; 64], [0; 64], [0]);
+        let derived = hkdf::Salt::new(hkdf::HKDF_SHA256, b"adit quic").extract(seed);
+        expand(&derived, b"reset", &mut reset);
+        expand(&derived, b"token", &mut token);
+        expand(&derived, b"mask", &mut mask);
+        QuicKeys { reset, token, mask: mask[0], random }
+    }
+
     /// What hides the core's number in a connection id; see [`core_of_datagram`](super::core_of_datagram).
     #[must_use]
     pub fn mask(&self) -> u8 {
@@ -131,4 +146,17 @@ impl QuicKeys {
         config.max_udp_payload_size(RECEIVED_LEN_MAX).expect("more than the 1,200 bytes that QUIC requires");
         Arc::new(config)
     }
+}
+
+struct Len(usize);
+
+impl hkdf::KeyType for Len {
+    fn len(&self) -> usize {
+        self.0
+    }
+}
+
+fn expand(key: &hkdf::Prk, name: &[u8], out: &mut [u8]) {
+    let derived = key.expand(&[name], Len(out.len())).and_then(|derived| derived.fill(out));
+    derived.expect("fewer bytes than HKDF can give, which is 255 times 32");
 }

@@ -24,22 +24,22 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const BOOTSTRAP_LEN: usize = 8 + 5 * 8;
 
 /// The answer to the question for a capability, and the one to a registration with the location `tst01`.
-const BOOTSTRAPPED: &str = concat!(
+pub(crate) const BOOTSTRAPPED: &str = concat!(
     "000000000b000000000000000100010003000000000000000000000002000100000000000100000000000000000000000000000000000200",
     "03000000000000000100000017000000040000000100010001000000000000000000000000000000",
 );
-const REGISTERED: &str = concat!(
+pub(crate) const REGISTERED: &str = concat!(
     "0000000012000000000000000100010003000000000000000000000002000100010000000100000000000000000000000000000000000200",
     "0400000000000100250000000700000000000000010001000100000000000000000000000100020000000000000000000500000082000000",
     "09000000320000003d539f97cd3a4d8ec33b65e9099c7a8d74737430310000000000000001000100",
 );
 /// The answer to a call without content.
-const DONE: &str = concat!(
+pub(crate) const DONE: &str = concat!(
     "0000000009000000000000000100010003000000000000000000000002000100010000000100000000000000000000000000000000000200",
     "fcffffff0000000001000000070000000000000001000100",
 );
 /// The interface of the calls, and the numbers of two methods behind it in a call.
-const INTERFACE: [u8; 8] = [0x97, 0x54, 0xe8, 0x7f, 0xec, 0x95, 0x16, 0xf7];
+pub(crate) const INTERFACE: [u8; 8] = [0x97, 0x54, 0xe8, 0x7f, 0xec, 0x95, 0x16, 0xf7];
 const UNREGISTER: u8 = 1;
 
 /// An edge that listens.
@@ -74,7 +74,7 @@ impl Said {
     }
 }
 
-fn bytes_of(hex: &str) -> Vec<u8> {
+pub(crate) fn bytes_of(hex: &str) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
 }
 

@@ -8,6 +8,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::edge::{Edge, within};
 use super::origin::Origin;
+use super::quic_edge::QuicEdge;
 use crate::process::command;
 
 /// The token of the tunnel 3d539f97-cd3a-4d8e-c33b-65e9099c7a8d of the account `acct` with the secret `secret`.
@@ -42,10 +43,47 @@ pub(crate) fn run<F: Future>(test: impl FnOnce(Site) -> F) -> F::Output {
 impl Site {
     /// The same words that a container of cloudflared has, with this edge as often as there are to be connections.
     pub(crate) async fn connect(&self, connections: usize, more: &[&str]) -> Connector {
-        let edges = vec![self.edge.address.to_string(); connections].join(",");
-        let ca = self.files.path().join("ca.pem");
+        self.connect_by("http2", connections, more).await
+    }
+
+    /// The same over another protocol.
+    pub(crate) async fn connect_by(&self, protocol: &str, connections: usize, more: &[&str]) -> Connector {
+        self.start(self.edge.address, "ca.pem", protocol, connections, more).await
+    }
+
+    /// An edge over QUIC.
+    pub(crate) fn quic_edge(&self) -> QuicEdge {
+        QuicEdge::start(&self.files.path().join("quic-ca.pem"))
+    }
+
+    /// A connector of that edge.
+    pub(crate) async fn connect_quic(
+        &self,
+        edge: &QuicEdge,
+        protocol: &str,
+        connections: usize,
+        more: &[&str],
+    ) -> Connector {
+        self.start(edge.address, "quic-ca.pem", protocol, connections, more).await
+    }
+
+    /// The URL of the server.
+    pub(crate) fn origin_url(&self) -> String {
+        format!("http://{}", self.origin.address)
+    }
+
+    async fn start(
+        &self,
+        edge: SocketAddr,
+        ca_file: &str,
+        protocol: &str,
+        connections: usize,
+        more: &[&str],
+    ) -> Connector {
+        let edges = vec![edge.to_string(); connections].join(",");
+        let ca = self.files.path().join(ca_file);
         let mut command = command(&["cloudflared", "tunnel", "--no-autoupdate", "--metrics", "127.0.0.1:0"]);
-        command.args(["run", "--protocol", "http2"]).args(more);
+        command.args(["run", "--protocol", protocol]).args(more);
         command.env("TUNNEL_TOKEN", TOKEN).env("TUNNEL_EDGE", edges).env("TUNNEL_CACERT", ca);
         command.env("HOME", self.files.path());
         Connector::start(command).await

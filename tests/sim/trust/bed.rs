@@ -169,7 +169,8 @@ impl Bed {
             CertSubject::Provisioning { .. } => Err(adit::edge::NotCertified::ProvisioningOff),
         };
         let settings = EdgeSettings {
-            quic: Some(quic_keys()),
+            // As from a data directory: they stay the same over a restart.
+            quic: Some(QuicKeys::of_seed(&[7; 32], fill)),
             connectors_tls: Some(server_config(certs, &tls).unwrap()),
             certifier: certifies.then(|| Certifier::Inline(Arc::new(certify))),
             clock,
@@ -420,7 +421,11 @@ fn connector_settings() -> ConnectorSettings {
 }
 
 fn quic_keys() -> QuicKeys {
-    QuicKeys::draw(|bytes| aws_lc_rs::rand::fill(bytes).unwrap())
+    QuicKeys::draw(fill)
+}
+
+fn fill(bytes: &mut [u8]) {
+    aws_lc_rs::rand::fill(bytes).unwrap();
 }
 
 /// Days pass here, which are many pings.

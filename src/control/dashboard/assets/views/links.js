@@ -24,6 +24,7 @@ export function links() {
       { title: "Connector", text: (row) => row.connector ?? NONE },
       { title: "State", chip: (row) => (row.draining ? ["warn", "draining"] : ["ok", "up"]) },
       { title: "Streams", number: true, text: (row) => count(row.streams) },
+      { title: "Transport", text: (row) => row.transport },
       { title: "Round trip", number: true, text: (row) => took(row.round_trip_us) },
       { title: "Up for", number: true, text: (row) => span(row.age_s) },
       { title: "Core", number: true, text: (row) => String(row.core) },
