@@ -97,7 +97,8 @@ async fn set_up(
     });
     let ended = async { CarrierEnded::CloudflaredEdge(run.await) };
     let software = software_of(&registration);
-    let registered = Registered { tunnel: &tunnel, instance, software: &software, proof: &proof };
+    let index = u16::from(registration.index);
+    let registered = Registered { tunnel: &tunnel, instance, index, software: &software, proof: &proof };
     serve_carrier(core, &Carrier::CloudflaredEdge(link), &registered, ended).await;
     drop(booking);
     Ok(())

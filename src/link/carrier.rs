@@ -178,6 +178,7 @@ impl Carrier {
         match self {
             Carrier::Link(link) => link.is_quic(),
             Carrier::Cloudflared(link) => link.quic_path().is_some(),
+            Carrier::CloudflaredEdge(_) => false,
         }
     }
 
@@ -187,6 +188,7 @@ impl Carrier {
         match self {
             Carrier::Link(link) => link.quic_path(),
             Carrier::Cloudflared(link) => link.quic_path(),
+            Carrier::CloudflaredEdge(_) => None,
         }
     }
 

@@ -6,7 +6,7 @@ use http::Response;
 
 use super::raw::{HEADERS, Raw, SETTINGS, STATUS_200, WHOLE, WINDOW_UPDATE};
 use super::{GET, POST, bed, server};
-use crate::connector::tests::bed::{Bed, CONNECTOR, UPSTREAM, UPSTREAM_PORT, ms, script, tables_at};
+use crate::connector::tests::bed::{Bed, CONNECTOR, UPSTREAM, UPSTREAM_PORT, ms, script, settings, tables_at};
 use crate::engine::ByteStream;
 use crate::engine::sim::Faults;
 use crate::wire::mux::Cause;
