@@ -304,12 +304,6 @@ impl QuicStream {
         self.shared.ended.borrow().is_some()
     }
 
-    /// Whether the last byte was read.
-    #[must_use]
-    pub fn has_read_all(&self) -> bool {
-        self.state.has_read_all.get() && self.state.unread.borrow().is_empty()
-    }
-
     /// How many bytes wait here for room in QUIC.
     #[must_use]
     pub fn queued_len(&self) -> usize {

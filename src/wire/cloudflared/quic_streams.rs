@@ -267,13 +267,16 @@ mod tests {
         Metadata::Field(b"Content-Length", b"8"),
     ];
 
-    fn request_of(bytes: &[u8]) -> Result<Option<(ConnectRequest<'_>, usize, Vec<Metadata<'_>>)>, QuicStreamFault> {
+    /// What was read, the length of its message, and the metadata; `None` if it is incomplete.
+    type Read<'a, T> = Result<Option<(T, usize, Vec<Metadata<'a>>)>, QuicStreamFault>;
+
+    fn request_of(bytes: &[u8]) -> Read<'_, ConnectRequest<'_>> {
         let mut metadata = Vec::new();
         let read = read_connect_request(bytes, |of| metadata.push(of))?;
         Ok(read.map(|(request, len)| (request, len, metadata)))
     }
 
-    fn answer_of(bytes: &[u8]) -> Result<Option<(&[u8], usize, Vec<Metadata<'_>>)>, QuicStreamFault> {
+    fn answer_of(bytes: &[u8]) -> Read<'_, &[u8]> {
         let mut metadata = Vec::new();
         let read = read_connect_response(bytes, |of| metadata.push(of))?;
         Ok(read.map(|(error, len)| (error, len, metadata)))
