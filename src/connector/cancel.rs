@@ -3,13 +3,13 @@
 //! From MCP revision 2026-07-28 on, a closed connection cancels a call. In earlier revisions the server continues
 //! unless it receives `notifications/cancelled`.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::connector::call::{UpstreamWork, addressed};
 use crate::connector::call_context::CallContext;
+use crate::connector::cancellations::CancellationPermit;
 use crate::connector::checkout::Held;
 use crate::connector::shared::{Connector, Counters};
 use crate::connector::upstreams::Served;
@@ -21,15 +21,8 @@ use crate::wire::http1::{Framing, Method, PolicyEdit, RequestEdits, RequestHead,
 use crate::wire::jsonrpc::Peek;
 use crate::wire::mcp::{Call, CallKind, INITIALIZE, is_stateless};
 
-/// The most notifications in flight on one core, so that a server that stopped answering keeps its connections for
-/// calls.
-const UNDER_WAY_MAX: u32 = 16;
 /// How long the upstream may take to answer a notification.
 const WITHIN: Duration = Duration::from_secs(5);
-
-/// The notifications in flight on one core.
-#[derive(Clone, Default)]
-pub(super) struct Cancellations(Rc<Cell<u32>>);
 
 /// A cancel notification for an upstream.
 struct Cancellation {
@@ -38,7 +31,7 @@ struct Cancellation {
     served: Rc<Served>,
     head: Vec<u8>,
     body: Vec<u8>,
-    under_way: Rc<Cell<u32>>,
+    _permit: CancellationPermit,
 }
 
 /// Whether a cancellation would need the id in the body of a request, which nothing else reads. If the body `is_kept`,
@@ -53,12 +46,10 @@ pub(super) fn cancel(context: &CallContext<'_>, request: &mut impl Request, work
     let CallContext { core, .. } = *context;
     let Some(body) = message(request, work) else { return false };
     let Some(served) = core.upstreams.for_request(request.head()) else { return false };
-    let under_way = &core.cancellations.0;
-    if under_way.get() >= UNDER_WAY_MAX {
+    let Some(permit) = core.cancellations.begin() else {
         Counters::add(&core.connector.counters.cancellations_failed);
         return false;
-    }
-    under_way.set(under_way.get() + 1);
+    };
     let caller_key = served.caller_key(request.label().and_then(|label| label.caller_number()));
     let (head, label) = request.context_mut().head_and_label();
     // The fields that the policy removes or replaces in the call.
@@ -70,7 +61,7 @@ pub(super) fn cancel(context: &CallContext<'_>, request: &mut impl Request, work
         served,
         head,
         body,
-        under_way: Rc::clone(under_way),
+        _permit: permit,
     };
     core.core.spawn(cancellation.run());
     true
@@ -157,11 +148,5 @@ impl Cancellation {
         let (mut intake, mut answer) = (Intake::default(), ResponseHead::default());
         let is_read = intake.response_head(upstream, &mut answer, Method::Post).await.ok()?;
         (is_read && (200..300).contains(&answer.status()) && !intake.has_rest()).then_some(answer)
-    }
-}
-
-impl Drop for Cancellation {
-    fn drop(&mut self) {
-        self.under_way.set(self.under_way.get() - 1);
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::base::Budget;
-use crate::connector::cancel::Cancellations;
+use crate::connector::cancellations::Cancellations;
 use crate::connector::edge_signals::EdgeSignals;
 use crate::connector::figures::CallFigures;
 use crate::connector::link_table::LinkTable;

@@ -12,6 +12,7 @@ mod call_error;
 mod call_hooks;
 mod call_request;
 mod cancel;
+mod cancellations;
 mod checkout;
 mod cloudflared;
 mod cloudflared_settings;

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use cedar_policy::RestrictedExpression;
 
 use crate::policy::tools::cedar::entities::EntityKind;
+use crate::policy::tools::cedar::expression::MembersRead;
 use crate::policy::tools::json_text::{Unreadable, Value, folded};
 use crate::policy::tools::number::Number;
 
@@ -41,7 +42,16 @@ impl ReadNames {
     }
 }
 
-/// The arguments as a record, and the numbers among them as decimals.
+/// What the policies read of arguments.
+#[derive(Clone, Debug)]
+pub(super) struct ReadArguments {
+    pub(super) names: ReadNames,
+    /// The arguments that they read, and those that they read as decimals.
+    pub(super) arguments: MembersRead,
+    pub(super) decimals: MembersRead,
+}
+
+/// The arguments that policies read as a record, and the numbers among them as decimals.
 pub(super) struct ArgumentValues {
     pub(super) arguments: Vec<(String, RestrictedExpression)>,
     pub(super) decimals: Vec<(String, RestrictedExpression)>,
@@ -53,7 +63,8 @@ impl ArgumentValues {
     /// # Errors
     ///
     /// If servers may read them in different ways.
-    pub(super) fn of_message(message: &[u8], names: &ReadNames) -> Result<ArgumentValues, Unreadable> {
+    pub(super) fn of_message(message: &[u8], reads: &ReadArguments) -> Result<ArgumentValues, Unreadable> {
+        let names = &reads.names;
         let params = Value::of(message)?.member("params")?;
         let found = params.map(|params| params.value.member("arguments")).transpose()?.flatten();
         let mut values = ArgumentValues { arguments: Vec::new(), decimals: Vec::new() };
@@ -65,8 +76,13 @@ impl ArgumentValues {
         for part in found.value.parts() {
             let part = part?;
             let is_read = members.add(&part.name)?;
-            values.arguments.push((part.name.to_string(), value(&part.value, names, is_read, 1)?));
-            values.decimals.push((part.name.into_owned(), decimal(&part.value)?));
+            match reads.arguments.reads(&part.name) {
+                true => values.arguments.push((part.name.to_string(), value(&part.value, names, is_read, 1)?)),
+                false => check(&part.value, names, is_read, 1)?,
+            }
+            if reads.decimals.reads(&part.name) {
+                values.decimals.push((part.name.into_owned(), decimal(&part.value)?));
+            }
         }
         Ok(values)
     }
@@ -121,6 +137,30 @@ fn value(json: &Value<'_>, names: &ReadNames, is_read: bool, depth: usize) -> Re
                 Err(Unreadable) => Ok(as_written(json)),
             }
         }
+    }
+}
+
+/// Checks a value as [`value`] does, for policies that do not read it.
+fn check(json: &Value<'_>, names: &ReadNames, is_read: bool, depth: usize) -> Result<(), Unreadable> {
+    if depth > DEPTH_MAX {
+        return Err(Unreadable);
+    }
+    match json.bytes() {
+        [b'{', ..] => {
+            let mut members = Members::new(names);
+            json.parts().try_for_each(|part| {
+                let part = part?;
+                let is_read = members.add(&part.name)? || is_read;
+                check(&part.value, names, is_read, depth + 1)
+            })
+        }
+        [b'[', ..] => json.parts().try_for_each(|part| check(&part?.value, names, is_read, depth + 1)),
+        [b'"', ..] => json.string().map(|_| ()).ok_or(Unreadable),
+        b"true" | b"false" | b"null" => Ok(()),
+        text => match Number::parse(text)?.as_long() {
+            Err(Unreadable) if is_read => Err(Unreadable),
+            _ => Ok(()),
+        },
     }
 }
 

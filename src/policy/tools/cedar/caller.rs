@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use cedar_policy::{Context, Entity, EntityUid, RestrictedExpression};
 use serde_json::Value;
@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::policy::identity::{AgentIdentity, IdentityProof};
 use crate::policy::tools::cedar::entities::{EntityKind, qualified};
 use crate::policy::tools::cedar::prepared::Prepared;
+use crate::policy::tools::cedar::principal::Principal;
 use crate::policy::tools::cedar::verdict::CallerFacts;
 use crate::policy::tools::hints::ToolHints;
 
@@ -26,8 +27,7 @@ const HINTS: usize = 17;
 /// A caller as Cedar sees it.
 #[derive(Clone)]
 pub struct CedarCaller {
-    pub(super) uid: EntityUid,
-    pub(super) entity: Entity,
+    pub(super) principal: Arc<Principal>,
     /// The parts of the context that do not depend on the request.
     context: Vec<(String, RestrictedExpression)>,
     /// The contexts of requests without arguments, by the annotations of their tools, once they are needed.
@@ -39,24 +39,14 @@ impl CedarCaller {
     /// for.
     pub(super) fn new<'a>(
         facts: &CallerFacts<'_>,
-        roles: impl Iterator<Item = &'a str>,
+        roles: impl Iterator<Item = &'a str> + Clone,
         rules: &Prepared,
     ) -> Option<CedarCaller> {
-        let uid = uid_of(facts.identity);
-        let is_named =
-            |role: &&str| rules.policies.iter().any(|policy| policy.roles.iter().any(|name| **name == **role));
-        let mut parents: Vec<EntityUid> = roles.filter(is_named).map(|role| EntityKind::Role.uid(role)).collect();
-        let mut tags = BTreeMap::new();
-        let has_claims = |identity: &&AgentIdentity| identity.proof != IdentityProof::Key;
-        if let Some(identity) = facts.identity.filter(has_claims).filter(|_| rules.uses_tags || rules.uses_groups) {
-            flatten(&identity.claims, "", 0, &mut tags);
-            let groups = GROUP_CLAIMS.iter().filter_map(|claim| tags.get(*claim)).flatten();
-            parents.extend(groups.map(|group| EntityKind::Group.uid(&qualified(identity.issuer.as_deref(), group))));
-        }
-        let tags = tags.into_iter().filter(|_| rules.uses_tags).map(|(name, values)| (name, set(values.iter())));
-        let entity = Entity::new_with_tags(uid.clone(), attributes(facts.identity), parents, tags).ok()?;
+        let roles = roles.filter(|role| rules.roles.contains(*role));
+        let make = || principal(facts.identity, roles.clone(), rules);
+        let principal = rules.principals.of(facts.identity, roles.clone(), make)?;
         let contexts = [const { OnceLock::new() }; HINTS];
-        Some(CedarCaller { uid, entity, context: context(facts, rules), contexts })
+        Some(CedarCaller { principal, context: context(facts, rules), contexts })
     }
 
     /// The context of a request without arguments, of a tool with these annotations.
@@ -102,8 +92,28 @@ impl CedarCaller {
 
 impl fmt::Debug for CedarCaller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CedarCaller").field("uid", &self.uid).finish_non_exhaustive()
+        f.debug_struct("CedarCaller").field("uid", &self.principal.uid).finish_non_exhaustive()
     }
+}
+
+/// The entity of a caller with this identity, with the tags and groups that the policies read.
+fn principal<'a>(
+    identity: Option<&AgentIdentity>,
+    roles: impl Iterator<Item = &'a str> + Clone,
+    rules: &Prepared,
+) -> Option<Principal> {
+    let mut parents: Vec<EntityUid> = roles.clone().map(|role| EntityKind::Role.uid(role)).collect();
+    let mut tags = BTreeMap::new();
+    let has_claims = |identity: &&AgentIdentity| identity.proof != IdentityProof::Key;
+    if let Some(identity) = identity.filter(has_claims).filter(|_| rules.uses_tags || rules.uses_groups) {
+        flatten(&identity.claims, "", 0, &mut tags);
+        let groups = GROUP_CLAIMS.iter().filter_map(|claim| tags.get(*claim)).flatten();
+        parents.extend(groups.map(|group| EntityKind::Group.uid(&qualified(identity.issuer.as_deref(), group))));
+    }
+    let parts = parents.len() + if rules.uses_tags { tags.values().map(Vec::len).sum() } else { 0 };
+    let tags = tags.into_iter().filter(|_| rules.uses_tags).map(|(name, values)| (name, set(values.iter())));
+    let entity = Entity::new_with_tags(uid_of(identity), attributes(identity), parents, tags).ok()?;
+    Some(Principal::new(entity, parts, identity, roles))
 }
 
 fn uid_of(identity: Option<&AgentIdentity>) -> EntityUid {
@@ -186,7 +196,8 @@ fn context(facts: &CallerFacts<'_>, rules: &Prepared) -> Vec<(String, Restricted
         ("hour", long(seconds % DAY_S / 3_600)),
         ("weekday", long((seconds / DAY_S + 3) % 7 + 1)),
     ];
-    let time = time.map(|(name, value)| (name.to_owned(), value));
+    let time =
+        time.into_iter().filter(|(name, _)| rules.time.reads(name)).map(|(name, value)| (name.to_owned(), value));
     let network = || {
         let address = facts.address.map(|address| address.to_canonical().to_string());
         record(address.map(|address| ("address".to_owned(), RestrictedExpression::new_ip(address))))

@@ -4,6 +4,8 @@
 //! arguments is gone: what is left of a permit is true wherever the permit could be, and what is left of a forbid is true only where
 //! the forbid is. `&&`, `||`, `!` and `if` are followed; any other expression that depends on arguments counts as a whole.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 /// Which way an expression may differ from the one it is made of.
@@ -86,6 +88,56 @@ pub(super) fn reads_context(expression: &Value, members: &[&str]) -> bool {
         Some(accessed) => accessed["attr"].as_str().is_none_or(|attr| members.contains(&attr)),
         None => is_context(expression) || parts(expression).into_iter().any(|part| reads_context(part, members)),
     }
+}
+
+/// The members of one part of the context that policies read.
+#[derive(Clone, Debug)]
+pub(super) enum MembersRead {
+    /// The part is used as a whole, so any member may matter.
+    All,
+    /// Only these members are read.
+    Only(BTreeSet<Box<str>>),
+}
+
+impl MembersRead {
+    /// What these expressions read of a part of the context.
+    pub(super) fn of<'a>(mut expressions: impl Iterator<Item = &'a Value>, part: &str) -> MembersRead {
+        let mut members = BTreeSet::new();
+        match expressions.all(|expression| add_members(expression, part, &mut members)) {
+            true => MembersRead::Only(members),
+            false => MembersRead::All,
+        }
+    }
+
+    /// Whether the policies may read the member with this name.
+    pub(super) fn reads(&self, name: &str) -> bool {
+        match self {
+            MembersRead::All => true,
+            MembersRead::Only(members) => members.contains(name),
+        }
+    }
+}
+
+/// Adds the members of `context.PART` that an expression reads. False if it may read others.
+fn add_members(expression: &Value, part: &str, members: &mut BTreeSet<Box<str>>) -> bool {
+    let is_context = |expression: &Value| expression["Var"] == "context";
+    let is_part = |expression: &Value| is_context(&expression["."]["left"]) && expression["."]["attr"] == part;
+    if is_context(expression) || is_part(expression) {
+        return false;
+    }
+    if let Some(accessed) = [".", "has"].into_iter().find_map(|operator| expression.get(operator)) {
+        let left = &accessed["left"];
+        if is_context(left) {
+            return accessed["attr"].is_string();
+        }
+        if is_part(left) {
+            return accessed["attr"].as_str().is_some_and(|name| {
+                members.insert(name.into());
+                true
+            });
+        }
+    }
+    parts(expression).into_iter().all(|inner| add_members(inner, part, members))
 }
 
 /// Calls `found` with each name of an attribute in an expression.

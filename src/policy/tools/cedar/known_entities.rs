@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 
 use cedar_policy::{Entities, Entity, EntityUid, RestrictedExpression};
 
-use crate::policy::tools::cedar::caller::CedarCaller;
 use crate::policy::tools::cedar::entities::EntityKind;
 
 /// A caller and what its questions are about, prepared together: what Cedar computes of entities it computes once for all.
@@ -12,26 +11,21 @@ use crate::policy::tools::cedar::entities::EntityKind;
 pub(in crate::policy::tools) struct KnownEntities(Entities);
 
 impl KnownEntities {
-    /// The caller with all that is named, each with its kind. None if Cedar cannot be told of one.
+    /// The caller with all that is named, each with its kind, at the route `place`. None if Cedar cannot be told of one.
     pub(super) fn new<'a>(
-        caller: &CedarCaller,
+        caller: &Entity,
         named: impl IntoIterator<Item = (EntityKind, &'a str)>,
         place: &str,
     ) -> Option<KnownEntities> {
         let (route, mut seen) = (EntityKind::Route.uid(place), HashSet::new());
-        let mut all = vec![caller.entity.clone()];
+        let mut all = vec![caller.clone()];
         for (kind, name) in named {
             if seen.insert((kind.name(), name)) {
-                all.push(entity(kind, name, &route)?);
+                let is_route = kind == EntityKind::Route;
+                all.push(if is_route { Entity::with_uid(kind.uid(name)) } else { entity(kind, name, &route)? });
             }
         }
         Entities::from_entities(all, None).ok().map(KnownEntities)
-    }
-
-    /// The caller with a route that is asked about itself.
-    pub(super) fn of_route(caller: &CedarCaller, place: &str) -> Option<KnownEntities> {
-        let route = Entity::with_uid(EntityKind::Route.uid(place));
-        Entities::from_entities([caller.entity.clone(), route], None).ok().map(KnownEntities)
     }
 
     pub(super) fn has(&self, uid: &EntityUid) -> bool {

@@ -20,6 +20,8 @@ mod policy_index;
 #[cfg(feature = "cedar")]
 mod prepared;
 #[cfg(feature = "cedar")]
+mod principal;
+#[cfg(feature = "cedar")]
 mod reader;
 #[cfg(feature = "cedar")]
 mod replay;

@@ -84,3 +84,83 @@ fn may_match(policy: &Policy, kind: EntityKind, action: &str) -> bool {
 pub(super) fn set_of<'a>(policies: impl Iterator<Item = &'a Policy>) -> Result<PolicySet, Box<PolicySetError>> {
     PolicySet::from_policies(policies.cloned()).map_err(Box::new)
 }
+
+#[cfg(test)]
+mod tests {
+    use cedar_policy::{Authorizer, Context, Entities, Entity, PolicyId, Request};
+
+    use super::*;
+    use crate::base::Rng;
+
+    /// A policy with any scope.
+    fn any(rng: &mut Rng, nth: usize) -> Policy {
+        let mut one_of = |choices: &[&'static str]| choices[rng.below(choices.len() as u64) as usize];
+        let effect = one_of(&["permit", "permit", "forbid"]);
+        let principal = one_of(&["", "", " == User::\"a\"", " is User", " is Key", " in Role::\"r\""]);
+        let actions = [
+            "",
+            "",
+            " == Action::\"tools/call\"",
+            " == Action::\"prompts/get\"",
+            " in [Action::\"tools/call\", Action::\"resources/read\"]",
+            " in Action::\"tools/call\"",
+            " in [Action::\"ping\"]",
+        ];
+        let resources = [
+            "",
+            " == Tool::\"a\"",
+            " == Tool::\"b\"",
+            " == Prompt::\"a\"",
+            " == Resource::\"a\"",
+            " == Route::\"h\"",
+            " is Tool",
+            " is Prompt in Route::\"h\"",
+            " in Route::\"h\"",
+            " in Tool::\"a\"",
+        ];
+        let (action, resource) = (one_of(&actions), one_of(&resources));
+        let condition = one_of(&["", "", " when { resource has name }", " unless { context.nothing }"]);
+        let text = format!("{effect}(principal{principal}, action{action}, resource{resource}){condition};");
+        Policy::parse(Some(PolicyId::new(nth.to_string())), &text).unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    #[test]
+    fn the_policies_for_a_resource_decide_as_all_policies_together() {
+        let (mut rng, authorizer, mut smaller) = (Rng::new(17), Authorizer::new(), 0);
+        for _ in 0..300 {
+            let policies: Vec<Policy> = (0..1 + rng.below(8)).map(|nth| any(&mut rng, nth as usize)).collect();
+            let (index, all) = (PolicyIndex::new(&policies).unwrap(), set_of(policies.iter()).unwrap());
+            let asked = [
+                (EntityKind::Tool, "tools/call"),
+                (EntityKind::Prompt, "prompts/get"),
+                (EntityKind::Resource, "resources/read"),
+                (EntityKind::Route, "tasks/get"),
+            ];
+            for (kind, action) in asked {
+                let resource = kind.uid(["a", "b", "c", "h"][rng.below(4) as usize]);
+                let caller = if rng.chance(0.5) { EntityKind::User.uid("a") } else { EntityKind::Key.uid("b") };
+                let action = EntityKind::Action.uid(action);
+                let request = Request::new(caller.clone(), action, resource.clone(), Context::empty(), None).unwrap();
+                let parent = |uid: EntityUid, parent: EntityUid| Entity::new_no_attrs(uid, [parent].into());
+                let caller = parent(caller, EntityKind::Role.uid("r"));
+                let entities = match kind {
+                    EntityKind::Route => vec![caller],
+                    _ => vec![caller, parent(resource.clone(), EntityKind::Route.uid("h"))],
+                };
+                let entities = Entities::from_entities(entities, None).unwrap();
+                let decide = |set: &PolicySet| {
+                    let response = authorizer.is_authorized(&request, set, &entities);
+                    let mut reasons: Vec<String> = response.diagnostics().reason().map(ToString::to_string).collect();
+                    let mut errors: Vec<String> = response.diagnostics().errors().map(ToString::to_string).collect();
+                    reasons.sort();
+                    errors.sort();
+                    (response.decision(), reasons, errors)
+                };
+                let part = index.of(&resource);
+                assert_eq!(decide(part), decide(&all), "{all}\n{request:?}");
+                smaller += usize::from(part.policies().count() < policies.len());
+            }
+        }
+        assert!(smaller > 300, "{smaller}");
+    }
+}

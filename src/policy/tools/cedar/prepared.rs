@@ -1,12 +1,14 @@
 //! What is prepared of a Cedar file when it is read.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
 use cedar_policy::{Authorizer, Effect, PolicySet};
 
-use crate::policy::tools::cedar::argument_values::ReadNames;
+use crate::policy::tools::cedar::argument_values::ReadArguments;
+use crate::policy::tools::cedar::expression::MembersRead;
 use crate::policy::tools::cedar::policy_index::PolicyIndex;
+use crate::policy::tools::cedar::principal::Principals;
 use crate::policy::tools::cedar::replay_policies::ReplayPolicies;
 use crate::policy::tools::file_reader::PolicyFault;
 use crate::policy::tools::pattern::Patterns;
@@ -23,7 +25,14 @@ pub(super) struct Prepared {
     pub(super) templates: PolicySet,
     /// The policies that name a method which the protocol needs.
     pub(super) methods: HashMap<Box<str>, PolicySet>,
-    pub(super) names: ReadNames,
+    /// The callers, while they make requests.
+    pub(super) principals: Principals,
+    /// The roles that policies name.
+    pub(super) roles: HashSet<Box<str>>,
+    /// What the policies read of arguments.
+    pub(super) reads: ReadArguments,
+    /// What they read of the time.
+    pub(super) time: MembersRead,
     pub(super) uses_arguments: bool,
     pub(super) uses_decimals: bool,
     pub(super) uses_annotations: bool,

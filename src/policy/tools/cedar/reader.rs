@@ -7,13 +7,14 @@ use cedar_policy::{ActionConstraint, Authorizer, Effect, Policy, PolicyId, Resou
 use miette::Diagnostic;
 use serde_json::{Value, json};
 
-use crate::policy::tools::cedar::argument_values::ReadNames;
+use crate::policy::tools::cedar::argument_values::{ReadArguments, ReadNames};
 use crate::policy::tools::cedar::entities::EntityKind;
 use crate::policy::tools::cedar::expression::{
-    Bound, attributes, bounded_policy, conditions, has_operand, has_variable, reads_context,
+    Bound, MembersRead, attributes, bounded_policy, conditions, has_operand, has_variable, reads_context,
 };
 use crate::policy::tools::cedar::policy_index::{PolicyIndex, set_of};
 use crate::policy::tools::cedar::prepared::{PolicyNote, Prepared};
+use crate::policy::tools::cedar::principal::Principals;
 use crate::policy::tools::cedar::schema::{BASE_VALIDATOR, DECIDED_AS};
 use crate::policy::tools::cedar::statements::{Statement, statements};
 use crate::policy::tools::file_reader::PolicyFault;
@@ -176,6 +177,7 @@ fn prepare(text: &str, found: &[Statement<'_>], read: Vec<ReadPolicy>) -> Result
     for one in &read {
         conditions(&one.form).for_each(|condition| attributes(condition, &mut |name| names.add(name)));
     }
+    let members = |part: &str| MembersRead::of(read.iter().flat_map(|one| conditions(&one.form)), part);
     let prepared = Prepared {
         source: text.into(),
         authorizer: Authorizer::new(),
@@ -183,7 +185,10 @@ fn prepare(text: &str, found: &[Statement<'_>], read: Vec<ReadPolicy>) -> Result
         listed: PolicyIndex::new(&listed).map_err(|error| wrong(error.to_string()))?,
         templates: set_of(templates.iter()).map_err(|error| wrong(error.to_string()))?,
         methods: of_methods(&policies).map_err(|error| wrong(error.to_string()))?,
-        names,
+        principals: Principals::default(),
+        roles: read.iter().flat_map(|one| one.note.roles.iter().cloned()).collect(),
+        reads: ReadArguments { names, arguments: members("arguments"), decimals: members("decimals") },
+        time: members("time"),
         uses_arguments: uses(&ARGUMENTS),
         uses_decimals: uses(&["decimals"]),
         uses_annotations: uses(&["annotations"]),

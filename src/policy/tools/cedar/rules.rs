@@ -99,7 +99,7 @@ impl CedarRules {
     pub(in crate::policy::tools) fn caller<'a>(
         &self,
         facts: &CallerFacts<'_>,
-        roles: impl Iterator<Item = &'a str>,
+        roles: impl Iterator<Item = &'a str> + Clone,
     ) -> Option<CedarCaller> {
         CedarCaller::new(facts, roles, &self.0)
     }
@@ -117,7 +117,7 @@ impl CedarRules {
             Target::Prompt(name) => Some((EntityKind::Prompt, name)),
             _ => None,
         });
-        KnownEntities::new(caller, named, place)
+        KnownEntities::new(&caller.principal.entity, named, place)
     }
 
     /// The decision about a request. `message` is the complete message, if the decision [needs](CedarRules::needs_arguments) it.
@@ -131,14 +131,14 @@ impl CedarRules {
         question: &CedarQuestion<'_>,
         message: &[u8],
     ) -> Result<CedarVerdict, Unreadable> {
-        let Prepared { exact, names, uses_decimals, .. } = &*self.0;
+        let Prepared { exact, reads, uses_decimals, .. } = &*self.0;
         let asked = &question.asked;
         if asked.method == "completion/complete" && asked.target != Target::Nothing {
             return Ok(self.decide_listed(caller, question, None));
         }
         let mut more = Vec::new();
         if self.needs_arguments(asked) {
-            let ArgumentValues { arguments, decimals } = ArgumentValues::of_message(message, names)?;
+            let ArgumentValues { arguments, decimals } = ArgumentValues::of_message(message, reads)?;
             more.push(("arguments".to_owned(), record(arguments)));
             if *uses_decimals {
                 more.push(("decimals".to_owned(), record(decimals)));
@@ -187,7 +187,7 @@ impl CedarRules {
             let set = index.of(&uid);
             match known.filter(|known| known.has(&uid)) {
                 Some(known) => Some(ask(uid, set, known)),
-                None => KnownEntities::new(caller, [(kind, name)], question.place).map(|own| ask(uid, set, &own)),
+                None => caller.principal.asking(kind, name, question.place).map(|own| ask(uid, set, &own)),
             }
         };
         let answer = match target {
@@ -204,7 +204,8 @@ impl CedarRules {
                     },
                     _ => index.of(&route),
                 };
-                KnownEntities::of_route(caller, question.place).map(|own| ask(route.clone(), set, &own))
+                let known = caller.principal.asking(EntityKind::Route, question.place, question.place);
+                known.map(|own| ask(route.clone(), set, &own))
             }
         };
         let Some(answer) = answer else { return self.failed("its resource") };
@@ -240,7 +241,7 @@ impl CedarRules {
     fn decide_template(&self, caller: &CedarCaller, question: &CedarQuestion<'_>, template: &str) -> CedarVerdict {
         let Prepared { templates, policies, has_permit, .. } = &*self.0;
         let Ok(pattern) = pattern_of(template) else { return CedarVerdict::NotPermitted };
-        let entities = KnownEntities::new(caller, [(EntityKind::Resource, &*pattern)], question.place);
+        let entities = caller.principal.asking(EntityKind::Resource, &pattern, question.place);
         let context = caller.context(None, &self.0);
         let (Some(entities), Some(context)) = (entities, context) else { return self.failed("its resource") };
         let resource = EntityKind::Resource.uid(&pattern);
@@ -259,7 +260,7 @@ impl CedarRules {
     fn ask(&self, ask: &Ask<'_>, policies: &PolicySet) -> Answer {
         let action = EntityKind::Action.uid(ask.action);
         let failed = |why: String| Answer { is_permitted: false, by: Vec::new(), errors: vec![(0, why.into())] };
-        let principal = ask.caller.uid.clone();
+        let principal = ask.caller.principal.uid.clone();
         let request = Request::new(principal, action, ask.resource.clone(), ask.context.clone(), None);
         let request = match request {
             Ok(request) => request,

@@ -187,7 +187,7 @@ fn is_name(name: &[u8]) -> bool {
         len += 1;
     }
     let has = |part: &&str| word[..len].windows(part.len()).any(|place| place == part.as_bytes());
-    NAMES.iter().any(|name| has(name)) && !NOT_NAMES.iter().any(|name| has(name))
+    NAMES.iter().any(has) && !NOT_NAMES.iter().any(has)
 }
 
 fn is_random(value: &[u8]) -> bool {

@@ -101,3 +101,25 @@ fn names_cannot_inject_into_a_policy() {
         assert!(!Caller::of(user(subject, json!({}))).may_call(&policy, "t", "{}"), "{subject:?}");
     }
 }
+
+#[test]
+fn a_policy_that_takes_the_arguments_as_a_whole_sees_all_of_them() {
+    let may = |condition: &str, arguments: &str| {
+        let cedar = format!("permit(principal, action, resource) when {{ {condition} }};");
+        Caller::default().may_call(&policy_of("", &cedar), "t", arguments)
+    };
+    for whole in [r#"context.arguments == {"a": 1}"#, r#"(if true then context.arguments else {"a": 2}) == {"a": 1}"#] {
+        assert!(may(whole, r#"{"a": 1}"#), "{whole}");
+        assert!(!may(whole, r#"{"a": 1, "b": 2}"#), "{whole}");
+    }
+    let time = |condition: &str| may(condition, "{}");
+    assert!(time("context.time has hour && !(context.time has minute)"));
+    assert!(time("context.time.weekday == 4 && context.time.seconds == 0"));
+    assert!(time("context.time == {seconds: 0, hour: 0, weekday: 4}"));
+    // What is not read is checked all the same.
+    let deep = format!("{{\"a\": 1, \"b\": {}{}}}", "[".repeat(40), "]".repeat(40));
+    assert!(may("context.arguments.a == 1", r#"{"a": 1, "b": {"c": [1.25, "x", null, true]}}"#));
+    for unreadable in [r#"{"a": 1, "b": {"c": 1, "c": 2}}"#, r#"{"a": 1, "b": 01}"#, &deep] {
+        assert!(!may("context.arguments.a == 1", unreadable), "{unreadable}");
+    }
+}

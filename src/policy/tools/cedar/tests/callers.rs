@@ -80,3 +80,29 @@ fn annotations_need_trust_in_the_server() {
     assert_eq!(caller.sees_in(&policy, "tools", "name", &tools), ["look"]);
     assert!(caller.may_call(&policy, "look", "{}") && !caller.may_call(&policy, "put", "{}"));
 }
+
+#[test]
+fn what_is_kept_of_a_caller_is_its_own() {
+    let cedar = r#"
+        permit(principal in Role::"finance", action, resource == Tool::"t") when { principal.hasTag("level") };
+        permit(principal, action, resource == Tool::"open") when { !(principal.scopes.contains("none")) };
+    "#;
+    let policy = policy_of(FINANCE, cedar);
+    let alice = |claims| Caller::of(user("alice", claims));
+    let may = |caller: &Caller, tool: &str| caller.may_call(&policy, tool, "{}");
+    // More callers and more tools than are kept, and each question twice.
+    for nth in 0..300 {
+        let (in_finance, without_level) = (json!({"groups": "finance", "level": nth}), json!({"groups": "finance"}));
+        for _ in 0..2 {
+            assert!(may(&alice(in_finance.clone()), "t"), "{nth}");
+            assert!(!may(&alice(without_level.clone()), "t") && !may(&alice(json!({"level": 1})), "t"), "{nth}");
+            assert!(!may(&Caller::default(), "t") && may(&Caller::default(), "open"), "{nth}");
+            assert!(!may(&alice(in_finance.clone()), &format!("t{nth}")), "{nth}");
+        }
+        let granted = AgentIdentity {
+            scopes: Arc::new(["none".into()]),
+            ..user(&format!("user {nth}"), json!({"groups": "finance", "level": 1}))
+        };
+        assert!(may(&Caller::of(granted.clone()), "t") && !may(&Caller::of(granted), "open"), "{nth}");
+    }
+}
