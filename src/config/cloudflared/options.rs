@@ -325,7 +325,7 @@ mod tests {
         assert_eq!(edges, [one.clone(), two.clone(), one, two]);
         assert_eq!(config.ingress.unwrap().rules[0].service.to_string(), "http://localhost:8080");
         assert_eq!((config.grace_period, config.metrics, config.log_level), (GRACE_PERIOD, None, "info"));
-        assert_eq!((config.ignored, config.notes.len()), (vec!["no-autoupdate"], 1));
+        assert_eq!((config.ignored, config.notes.len()), (vec!["no-autoupdate"], 0));
     }
 
     #[test]
