@@ -143,6 +143,8 @@ impl Live {
         loop {
             ticks.tick().await;
             let is_watched = self.sample().await;
+            // Readers on this thread have their turn, also when a sample took longer than the interval.
+            tokio::task::yield_now().await;
             unwatched = if is_watched { 0 } else { unwatched + 1 };
             let mut hub = self.hub();
             if unwatched > UNWATCHED_SAMPLES_MAX && hub.readers.is_empty() {
