@@ -355,6 +355,10 @@ pub(super) async fn serve_carrier(
 /// Takes calls off the link in whose place a connector has put this one, because the other transport has failed. The connector
 /// cannot say so on a link that carries nothing any more.
 fn replace_others(core: &EdgeCore, registered: &Registered<'_>, carrier: &Carrier) {
+    if core.edge.settings.quic.is_none() {
+        // All links use the same transport.
+        return;
+    }
     let Registered { tunnel, instance: connector, index, .. } = *registered;
     let by = ReplacedLink { tunnel: tunnel.clone(), connector, index, is_quic: carrier.is_quic() };
     core.links.drain_replaced(&by);
