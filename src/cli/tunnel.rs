@@ -241,8 +241,11 @@ fn cloudflared_token(dialect: Dialect, issued: &IssuedToken) -> Result<Option<St
     if dialect != Dialect::Cloudflared {
         return Ok(None);
     }
-    let tunnel: TunnelId =
-        issued.tunnel_id.parse().map_err(|_| AdminError::Usage("the edge answered with an id that is none".into()))?;
+    let tunnel: TunnelId = issued.tunnel_id.parse().map_err(|_| {
+        AdminError::Usage(
+            "the id in the answer of the edge is malformed: use the same version of adit here and at the edge".into(),
+        )
+    })?;
     let credentials = TunnelCredentials {
         account: issued.tunnel_id.clone(),
         tunnel: TunnelUuid::of_tunnel(&tunnel),

@@ -36,7 +36,16 @@ const PREFIXES: [(&[u8], usize); 30] = [
     (b"dckr_pat_", 27),
 ];
 /// The shortest of these minimum lengths.
-const KEY_LEN_MIN: usize = 20;
+const KEY_LEN_MIN: usize = {
+    let (mut shortest, mut at) = (usize::MAX, 0);
+    while at < PREFIXES.len() {
+        if PREFIXES[at].1 < shortest {
+            shortest = PREFIXES[at].1;
+        }
+        at += 1;
+    }
+    shortest
+};
 /// The length of an AWS key ID, which is upper case and need not contain a digit.
 const AWS_KEY_ID_LEN: usize = 20;
 /// Words in names of secrets, without separators.
