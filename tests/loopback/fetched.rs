@@ -3,8 +3,10 @@
 //! It is prepared beside its final place and then renamed, so that a set-up that was interrupted, or ran twice at once, leaves no
 //! half of one behind.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::digest;
 
@@ -13,6 +15,9 @@ pub(crate) const REQUIREMENTS: &str = "requirements.txt";
 
 const PYTHON_REMEDY: &str = "this test needs `python3` (3.10 or newer, with the venv module) and PyPI. Install it (Debian, \
     Ubuntu: `apt-get install python3 python3-venv`), and set PIP_INDEX_URL where PyPI is reached through a mirror.";
+
+/// One lock for each directory: tests of one process that need the same tools fetch them once, and wait for each other.
+static FETCHING: Mutex<BTreeMap<PathBuf, Arc<Mutex<()>>>> = Mutex::new(BTreeMap::new());
 
 /// The directory of that name for these pins, which are files that are written there before `fill` fetches what they say.
 ///
@@ -23,6 +28,9 @@ pub(crate) fn fetched(name: &str, pins: &[(&str, &str)], fill: impl FnOnce(&Path
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("target/tmp lies in target");
     let (all, stamp) = (target.join(name), stamp(pins));
     let home = all.join(&stamp);
+    let fetching = Arc::clone(FETCHING.lock().unwrap().entry(home.clone()).or_default());
+    // A test that failed to fetch leaves only a draft, so the next one may try again.
+    let _one_at_a_time = fetching.lock().unwrap_or_else(PoisonError::into_inner);
     if home.is_dir() {
         return home;
     }
