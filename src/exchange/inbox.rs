@@ -98,6 +98,11 @@ impl<M: MailLen> Inbox<M> {
         .await
     }
 
+    /// Whether mail waits, and the next is of this kind.
+    pub fn is_next(&self, is_kind: impl FnOnce(&M) -> bool) -> bool {
+        self.mail.borrow().front().is_some_and(is_kind)
+    }
+
     fn take(&self) -> Option<M> {
         let mail = self.mail.borrow_mut().pop_front()?;
         self.len.set(self.len.get() - mail.mail_len());
@@ -128,6 +133,7 @@ mod tests {
         let (inbox, mut cx) = (Inbox::default(), Context::from_waker(Waker::noop()));
         let offered = (0..1_000).filter(|nth: &u32| inbox.offer(nth.to_be_bytes().to_vec())).count();
         assert_eq!(offered, WAITING_MAX);
+        assert!(inbox.is_next(|mail| *mail == [0; 4]) && !inbox.is_next(|mail| *mail == [1; 4]));
         {
             let mut sending = pin!(inbox.send(vec![9; 4]));
             assert!(sending.as_mut().poll(&mut cx).is_pending());
@@ -139,7 +145,7 @@ mod tests {
         }
         assert_eq!(pin!(inbox.next_until(|| true)).poll(&mut cx), Poll::Ready(None));
         assert_eq!(pin!(inbox.next_until(|| false)).poll(&mut cx), Poll::Ready(Some(vec![9; 4])));
-        assert!(pin!(inbox.next()).poll(&mut cx).is_pending());
+        assert!(pin!(inbox.next()).poll(&mut cx).is_pending() && !inbox.is_next(|_| true));
         // One long message is taken, and no other until it has gone.
         assert!(inbox.offer(vec![0; 2 * WAITING_LEN_MAX]) && !inbox.offer(Vec::new()));
         inbox.put(Vec::new());

@@ -153,7 +153,8 @@ async fn answer(agent: &mut AgentSide<'_>, caller: &Caller, call: &ModernCall) -
                 }
             }
         }
-        if running.machine.has_questions() {
+        // Questions that have arrived together are asked together.
+        if running.machine.has_questions() && !running.call.inbox.is_next(|mail| matches!(mail, Mail::Message(_))) {
             return ask(agent, running, streams).await;
         }
         let inbox = Rc::clone(&running.call.inbox);

@@ -47,8 +47,8 @@ class Server(BaseHTTPRequestHandler):
         message = [message] if revision == "2025-03-26" else message
         self.send(200, json.dumps(message).encode())
 
-    def event(self, message):
-        data = b"event: message\ndata: " + json.dumps(message).encode() + b"\n\n"
+    def events(self, messages):
+        data = b"".join(b"event: message\ndata: " + json.dumps(message).encode() + b"\n\n" for message in messages)
         self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
 
     def do_GET(self):
@@ -118,13 +118,13 @@ class Server(BaseHTTPRequestHandler):
         self.end_headers()
         many = params["arguments"]["many"]
         ids = [f"{session}-{answer['id']}-{nth}" for nth in range(many)]
-        for question in ids:
-            asked = {"message": "who?", "requestedSchema": {"type": "object", "properties": {}}}
-            self.event({"jsonrpc": "2.0", "id": question, "method": "elicitation/create", "params": asked})
+        asked = {"message": "who?", "requestedSchema": {"type": "object", "properties": {}}}
+        question = {"jsonrpc": "2.0", "method": "elicitation/create", "params": asked}
+        self.events([question | {"id": nth} for nth in ids])
         with lock:
             answered.wait_for(lambda: all(question in answers for question in ids), timeout=60)
             errors = sum("error" in answers.get(question, {}) for question in ids)
-        self.event(answer | {"result": text(f"{errors} of {many} refused")})
+        self.events([answer | {"result": text(f"{errors} of {many} refused")}])
         self.wfile.write(b"0\r\n\r\n")
 
 
