@@ -19,9 +19,9 @@ const TRACE: &str = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0b
 /// A stream that carries all calls comes to its first credit after about 2,000 of them.
 const STREAM_WARM: u32 = 1_700;
 /// Calls after a change, before any is counted.
-const CASE_WARM: u32 = 300;
+const CASE_WARM: u32 = 200;
 /// Calls that are counted in each case.
-const COUNTED: u32 = 1_000;
+const COUNTED: u32 = 400;
 
 #[test]
 fn a_plain_call_allocates_nothing_on_a_core() {
