@@ -106,7 +106,7 @@ pub(super) fn ibans(text: &[u8], mut found: impl FnMut(Range<usize>)) {
             // Two letters come before the first digit.
             let digit = start + digits.trailing_zeros() as usize / 8;
             digits &= digits - 1;
-            if let Some(at) = digit.checked_sub(2).filter(|at| *at >= from)
+            if let Some(at) = digit.checked_sub(2).filter(|at| *at >= from && text[digit - 1].is_ascii_alphabetic())
                 && let Some(len) = iban_at(text, at)
             {
                 found(at..at + len);
