@@ -54,6 +54,8 @@ pub(super) struct Governed {
     found: SanitiseFound,
     /// What becomes of its answers, where they are looked at.
     note: Option<AnswerNote>,
+    /// Whether the results in its answers are held to their limits already: the whole message was known then.
+    holds_results: bool,
 }
 
 /// The policy that decides a request, and when.
@@ -113,6 +115,7 @@ impl Governed {
             found: SanitiseFound::default(),
             task: None,
             note: None,
+            holds_results: false,
             used: None,
         }
     }
@@ -313,7 +316,7 @@ impl Governed {
 
     /// The filter for the answer, if anything of it may change.
     pub(super) fn filter(&mut self, head: &RequestHead, call: &Call, peek: &Peek) -> Option<AnswerFilter> {
-        if let Some(decision) = &self.decision {
+        if let Some(decision) = self.decision.as_ref().filter(|_| !self.holds_results) {
             // By now the whole message was read, and so its id.
             let asked = AnsweredRequest {
                 is_stream: head.method() == Method::Get,
@@ -324,6 +327,7 @@ impl Governed {
                 task: peek.task_id(),
             };
             self.policy.hold_results(&mut self.note, self.roles, decision, &asked);
+            self.holds_results = peek.is_whole();
         }
         let has_lists = ListFilter::is_needed(&self.policy, head, call);
         AnswerFilter::new(&self.policy, (self.roles, self.cedar.as_ref()), has_lists, self.note.as_ref())

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 /// Parts of a text that are left out, inserted or replaced. They do not overlap.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Changes<'a>(Vec<(Range<usize>, Cow<'a, [u8]>)>);
 
 impl<'a> Changes<'a> {
@@ -18,6 +18,20 @@ impl<'a> Changes<'a> {
         let inserted: usize = self.0.iter().map(|(_, with)| with.len()).sum();
         let left_out: usize = self.0.iter().map(|(part, _)| part.len()).sum();
         inserted.saturating_sub(left_out)
+    }
+
+    /// The parts that are changed.
+    pub(super) fn parts(&self) -> impl Iterator<Item = &Range<usize>> {
+        self.0.iter().map(|(part, _)| part)
+    }
+
+    /// The same changes for a text in which everything from `from` on begins at `to`.
+    pub(super) fn moved(&self, from: usize, to: usize) -> Changes<'a> {
+        let mut moved = self.clone();
+        for (part, _) in moved.0.iter_mut().filter(|(part, _)| part.start >= from) {
+            *part = part.start - from + to..part.end - from + to;
+        }
+        moved
     }
 
     /// The changed text; `None` if there are no changes.

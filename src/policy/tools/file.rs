@@ -20,6 +20,7 @@ use crate::policy::tools::file_ceilings::{CEILING_KEYS, read_ceilings};
 use crate::policy::tools::file_reader::{FileReader, PolicyFault, Section};
 use crate::policy::tools::file_sanitise::read_sanitise;
 use crate::policy::tools::hints::WantedHints;
+use crate::policy::tools::known_lists::KnownLists;
 use crate::policy::tools::pattern::{PATTERN_LEN_MAX, Patterns};
 use crate::policy::tools::pins::PIN_RULE;
 use crate::policy::tools::roles::{IdentityRule, Key, ROLES_MAX, Role, RoleSet, SCOPES_MAX};
@@ -107,6 +108,7 @@ impl Parts<'_> {
             limits_answers: false,
             shows_tasks: false,
             awaited: Arc::default(),
+            lists: KnownLists::default(),
             schemas: Arc::default(),
             needs_wall_time: cedar.as_ref().is_some_and(CedarRules::uses_time),
             cedar,

@@ -1,6 +1,7 @@
 //! Annotations of tools (MCP 2025-11-25, "ToolAnnotations"), used where the owner of the route trusts the server.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use serde::Deserialize;
@@ -56,7 +57,10 @@ impl WantedHints {
 
 /// The annotations of a server's tools, from its latest lists.
 #[derive(Debug, Default)]
-pub(super) struct KnownHints(Mutex<Known>);
+pub(super) struct KnownHints {
+    known: Mutex<Known>,
+    changes: AtomicU64,
+}
 
 #[derive(Debug, Default)]
 struct Known {
@@ -72,6 +76,9 @@ impl KnownHints {
 
     pub(super) fn learn(&self, tool: &str, hints: ToolHints) {
         let known = &mut self.lock().tools;
+        if known.get(tool).copied().unwrap_or_default() == hints {
+            return;
+        }
         if hints == ToolHints::default() {
             known.remove(tool);
         } else if let Some(old) = known.get_mut(tool) {
@@ -79,6 +86,12 @@ impl KnownHints {
         } else if known.len() < TOOLS_MAX && tool.len() <= NAME_LEN_MAX {
             known.insert(tool.into(), hints);
         }
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+
+    /// How often they have changed.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     /// Sets the server. Annotations of another server are discarded.
@@ -86,11 +99,12 @@ impl KnownHints {
         let mut known = self.lock();
         if *known.server != *server {
             *known = Known { server: server.into(), tools: HashMap::new() };
+            self.changes.fetch_add(1, Ordering::Release);
         }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

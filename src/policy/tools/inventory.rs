@@ -79,6 +79,9 @@ pub struct ToolInventory {
     memory: Arc<InventoryMemory>,
     has_news: AtomicBool,
     is_fresh: AtomicBool,
+    /// How often a definition, an approval or what is remembered has changed, and how often it was stamped.
+    changes: AtomicU64,
+    stamps: AtomicU64,
     /// How often a listed tool was dropped for lack of room.
     left_out: AtomicU64,
 }
@@ -240,6 +243,9 @@ impl ToolInventory {
             memory: Arc::clone(memory),
             has_news: AtomicBool::new(false),
             is_fresh: AtomicBool::new(false),
+            changes: AtomicU64::new(0),
+            // None is the stamp of a list that was not listed yet.
+            stamps: AtomicU64::new(1),
             left_out: AtomicU64::new(0),
         }
     }
@@ -306,6 +312,7 @@ impl ToolInventory {
         let definition = Definition::of(kind, element);
         self.is_fresh.store(true, Ordering::Relaxed);
         let mut held = self.lock();
+        self.changes.fetch_add(1, Ordering::Release);
         let Held { offers, taken } = &mut *held;
         if let Some(known) = offers[kind as usize].get_mut(name) {
             known.raw = raw;
@@ -330,6 +337,27 @@ impl ToolInventory {
         );
         self.has_news.store(true, Ordering::Relaxed);
         false
+    }
+
+    /// Records that these are listed again, as they were.
+    pub(super) fn list_again(&self, offers: &[(OfferKind, Box<str>)]) {
+        let mut held = self.lock();
+        for (kind, name) in offers {
+            if let Some(known) = held.offers[*kind as usize].get_mut(name) {
+                known.is_fresh = true;
+            }
+        }
+        self.is_fresh.store(true, Ordering::Relaxed);
+    }
+
+    /// How often anything has changed besides when it was last listed.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// How often it was [stamped](ToolInventory::stamp), and once more.
+    pub(super) fn stamps(&self) -> u64 {
+        self.stamps.load(Ordering::Acquire)
     }
 
     /// Whether the inventory is empty.
@@ -364,6 +392,7 @@ impl ToolInventory {
         self.is_fresh.store(false, Ordering::Relaxed);
         let mut news = Vec::new();
         let mut held = self.lock();
+        self.stamps.fetch_add(1, Ordering::Release);
         let Held { offers, taken } = &mut *held;
         let kept_from = now_ms.saturating_sub(i64::try_from(FORGOTTEN_AFTER.as_millis()).unwrap_or(i64::MAX));
         for (kind, offers) in OfferKind::ALL.into_iter().zip(offers) {
@@ -381,6 +410,7 @@ impl ToolInventory {
                 let is_kept = known.approved.is_some() || known.last_seen_ms >= kept_from;
                 if !is_kept {
                     give_back(taken, known.len() + name.len(), &self.memory);
+                    self.changes.fetch_add(1, Ordering::Release);
                 }
                 is_kept
             });
@@ -416,6 +446,7 @@ impl ToolInventory {
             give_back(taken, before.len(), &self.memory);
         }
         known.approved = Some((keep(taken, approval.definition, &self.memory), at_ms));
+        self.changes.fetch_add(1, Ordering::Release);
     }
 
     /// Calls `see` with the kind and standing of each.

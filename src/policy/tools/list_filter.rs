@@ -8,8 +8,10 @@ use crate::policy::tools::changes::Changes;
 use crate::policy::tools::decision::{Asked, Denial, Target, ToolDecision};
 use crate::policy::tools::hints::ToolHints;
 use crate::policy::tools::json_text::{Part, Parts, Unreadable, Value};
+use crate::policy::tools::known_lists::{KnownList, KnownLists};
 use crate::policy::tools::roles::RoleSet;
 use crate::policy::tools::tool_policy::ToolPolicy;
+use crate::policy::tools::tool_record::OfferKind;
 use crate::wire::http1::{Method, RequestHead};
 use crate::wire::mcp::Call;
 
@@ -70,6 +72,13 @@ impl ListFilter {
     ///
     /// If it cannot be read, or may be read in different ways.
     pub fn apply(&self, answer: &[u8]) -> Result<Option<Vec<u8>>, UnreadableList> {
+        // What Cedar decides depends on more than roles.
+        let keeps = self.cedar.is_none() && KnownLists::may_keep(answer.len());
+        let learned = self.policy.learned();
+        if keeps && let Some(list) = self.policy.lists.find(self.roles, learned, answer) {
+            self.policy.list_again(&list);
+            return Ok(list.filtered(answer));
+        }
         let mut spans = Vec::new();
         let whole = Value::outlined(answer, &mut spans)?;
         let mut changes = Changes::default();
@@ -80,10 +89,16 @@ impl ListFilter {
         } else {
             self.message(&whole, &mut changes)?;
         }
+        // If something new was learned, other lists may have been read at the same time.
+        if keeps && self.policy.learned() == learned {
+            let offers = if self.policy.pins.is_some() { offers_of(&whole) } else { Ok(Vec::new()) };
+            let known = |offers| KnownList::new(self.roles, learned, (answer, &whole), changes.clone(), offers);
+            offers.ok().and_then(known).into_iter().for_each(|list| self.policy.lists.keep(list));
+        }
         Ok(changes.apply(answer))
     }
 
-    fn message(&self, message: &Value<'_>, changes: &mut Changes<'_>) -> Result<(), UnreadableList> {
+    fn message(&self, message: &Value<'_>, changes: &mut Changes<'static>) -> Result<(), UnreadableList> {
         let Some(result) = message.member("result")? else { return Ok(()) };
         let result = result.value;
         if !result.is_object() {
@@ -119,7 +134,7 @@ impl ListFilter {
         list: &Value<'_>,
         kind: &str,
         named_by: &str,
-        changes: &mut Changes<'_>,
+        changes: &mut Changes<'static>,
     ) -> Result<(), UnreadableList> {
         let mut has_kept = false;
         let (mut parts, mut known) = (list.parts(), None);
@@ -197,4 +212,18 @@ impl ListFilter {
     fn decide(&self, asked: &Asked<'_>, element: &Value<'_>) -> ToolDecision {
         self.policy.decide_listed(self.roles, asked, ToolHints::default(), element)
     }
+}
+
+/// The elements of the lists in a message, by kind and name.
+fn offers_of(message: &Value<'_>) -> Result<Vec<(OfferKind, Box<str>)>, Unreadable> {
+    let mut offers = Vec::new();
+    let Some(result) = message.member("result")? else { return Ok(offers) };
+    for ((list, named_by), kind) in LISTS.into_iter().zip(OfferKind::ALL) {
+        let Some(list) = result.value.member(list)? else { continue };
+        for element in list.value.parts() {
+            let name = element?.value.member(named_by).ok().flatten();
+            offers.extend(name.and_then(|name| Some((kind, name.value.string()?.into()))));
+        }
+    }
+    Ok(offers)
 }

@@ -280,3 +280,56 @@ fn prompts_and_resources_in_quarantine_are_hidden_and_cannot_be_used_until_they_
     assert_eq!(applied(&filter, &changed), r#"{"result":{"resources":[{"uri":"a:1","name":"one"}]}}"#);
     assert!(!may(Asked::resource("file:///d/x")), "it has changed, whatever the template says");
 }
+
+/// A long list, with the id of its message before or behind it.
+fn long_list(id: &str, is_first: bool, tools: &[&str]) -> String {
+    let tool = |name: &&str| format!(r#"{{"name":"{name}","description":"{}"}}"#, "x".repeat(9_000));
+    let tools: Vec<String> = tools.iter().map(tool).collect();
+    let result = format!(r#""result":{{"tools":[{}]}}"#, tools.join(","));
+    if is_first { format!(r#"{{"id":{id},{result}}}"#) } else { format!(r#"{{{result},"id":{id}}}"#) }
+}
+
+#[test]
+fn a_list_that_comes_again_is_filtered_as_before_and_never_by_what_was_learned_earlier() {
+    let rules = "[[role]]\nname = 'r'\nnetworks = ['10.0.0.0/8']\n[[rule]]\neffect = 'allow'\ntools = ['a*']\n\
+                 [[rule]]\neffect = 'deny'\ntools = ['a2']\nroles = ['r']\n";
+    let with = |policy: &Arc<ToolPolicy>, roles: &[&str], text: &str| {
+        let roles = policy.roles_named(roles.iter().copied()).unwrap();
+        applied(&AnswerFilter::new(policy, (roles, None), true, None).unwrap(), text)
+    };
+    for is_first in [true, false] {
+        let inventory = Arc::new(ToolInventory::new(&InventoryMemory::new(1 << 20)));
+        let pins = ToolPins::new(PinMode::Quarantine, &inventory);
+        let policy = Arc::new(ToolPolicy::parse(rules).unwrap().pinned(pins));
+        let approve = |tool: &str| {
+            let record = inventory.records().into_iter().find(|record| record.name == tool).unwrap();
+            let digest = ToolDigest::parse(&record.digest).unwrap();
+            inventory.approve(inventory.approval(OfferKind::Tool, tool, digest).unwrap(), 1);
+        };
+        let list = |id: &str, tools: &[&str]| long_list(id, is_first, tools);
+        let all = ["b1", "a1", "a2", "b2"];
+        let _ = with(&policy, &[], &list("0", &all));
+        approve("a1");
+        for id in ["1", "2", "12345", "\"a-3\"", "1.5", "-4", "null", "\"\\u0061\"", "6"] {
+            assert_eq!(with(&policy, &[], &list(id, &all)), list(id, &["a1"]), "{id}");
+        }
+        // What was hidden until now.
+        approve("a2");
+        for id in ["7", "8", "9"] {
+            assert_eq!(with(&policy, &[], &list(id, &all)), list(id, &["a1", "a2"]), "{id}");
+            assert_eq!(with(&policy, &["r"], &list(id, &all)), list(id, &["a1"]), "{id}, of another role");
+        }
+        // Of a list that is not quite the same, nothing is known.
+        let other = list("9", &all).replacen("xx\"}", "xy\"}", 3);
+        assert_eq!(with(&policy, &[], &other), list("9", &[]));
+        assert!(!policy.decide(RoleSet::default(), &Asked::tool("a1")).is_allowed(), "its definition has changed");
+        assert_eq!(with(&policy, &[], &list("10", &all)), list("10", &["a1", "a2"]));
+        assert!(policy.decide(RoleSet::default(), &Asked::tool("a1")).is_allowed());
+        // Its tools count as listed.
+        for ms in [10, 20, 30, 40] {
+            let _ = with(&policy, &[], &list("11", &all));
+            let _ = inventory.stamp(ms);
+            assert!(inventory.records().iter().all(|tool| tool.last_seen_ms == ms));
+        }
+    }
+}

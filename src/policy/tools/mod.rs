@@ -28,6 +28,7 @@ mod held_results;
 mod hints;
 mod inventory;
 mod json_text;
+mod known_lists;
 mod later_answers;
 mod list_filter;
 mod method_default;

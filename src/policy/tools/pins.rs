@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::policy::tools::decision::{Denial, RuleId, Target, ToolDecision};
 use crate::policy::tools::inventory::ToolInventory;
 use crate::policy::tools::json_text::Value;
+use crate::policy::tools::known_lists::KnownList;
 use crate::policy::tools::pattern::Patterns;
 use crate::policy::tools::tool_record::{OfferKind, ToolStanding};
 use crate::policy::tools::uri::{normal, pattern_of};
@@ -92,6 +93,18 @@ impl ToolPins {
             Target::Template(template) => (OfferKind::Template, template),
         };
         self.inventory.observe(kind, name, element) || !self.is_quarantine
+    }
+
+    /// How often anything in the inventory has changed.
+    pub(super) fn changes(&self) -> u64 {
+        self.inventory.changes()
+    }
+
+    /// Records that these are listed again, unless they were since the last stamp of the inventory.
+    pub(super) fn list_again(&self, list: &KnownList) {
+        if list.is_listed_anew(self.inventory.stamps()) {
+            self.inventory.list_again(&list.offers);
+        }
     }
 
     pub(super) fn denied(&self) -> ToolDecision {

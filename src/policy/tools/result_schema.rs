@@ -4,6 +4,7 @@
 //! the change violates.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use regex::{Regex, RegexBuilder};
@@ -49,7 +50,10 @@ const HARMLESS: [&str; 19] = [
 
 /// The output schemas of a route's tools, shared by all cores.
 #[derive(Debug, Default)]
-pub(super) struct OutputSchemas(Mutex<Known>);
+pub(super) struct OutputSchemas {
+    known: Mutex<Known>,
+    changes: AtomicU64,
+}
 
 #[derive(Debug, Default)]
 struct Known {
@@ -60,10 +64,11 @@ struct Known {
 impl OutputSchemas {
     /// Remembers the schema of a tool, or that it has none. One for which there is no room is not known.
     pub(super) fn learn(&self, tool: &str, schema: Option<&[u8]>) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.by_tool.get(tool).map(|known| &**known) == schema {
             return;
         }
+        self.changes.fetch_add(1, Ordering::Release);
         if let Some(before) = known.by_tool.remove(tool) {
             known.len -= before.len();
         }
@@ -77,9 +82,14 @@ impl OutputSchemas {
         }
     }
 
+    /// How often they have changed.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
     /// The schema of a tool, if it is known.
     pub(super) fn of(&self, tool: &str) -> Option<Arc<[u8]>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).by_tool.get(tool).cloned()
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).by_tool.get(tool).cloned()
     }
 }
 
@@ -371,7 +381,7 @@ mod tests {
         schemas.learn("a", Some(b"{\"type\":\"object\"}"));
         assert_eq!(schemas.of("a").as_deref(), Some(&b"{\"type\":\"object\"}"[..]));
         schemas.learn("a", None);
-        assert_eq!((schemas.of("a"), schemas.0.lock().unwrap().len), (None, 0));
+        assert_eq!((schemas.of("a"), schemas.known.lock().unwrap().len), (None, 0));
         let long = vec![b' '; SCHEMA_LEN_MAX];
         (0..100).for_each(|nth| schemas.learn(&nth.to_string(), Some(&long)));
         assert!(schemas.of("31").is_some() && schemas.of("32").is_none());

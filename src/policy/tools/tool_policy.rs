@@ -18,6 +18,7 @@ use crate::policy::tools::ceilings::{CeilingReached, Ceilings};
 use crate::policy::tools::decision::{Asked, Denial, PolicyDigest, Target, ToolDecision};
 use crate::policy::tools::hints::{KnownHints, ToolHints};
 use crate::policy::tools::json_text::{Unreadable, Value};
+use crate::policy::tools::known_lists::{KnownList, KnownLists, LearnedCounts};
 use crate::policy::tools::method_default::MethodDefault;
 use crate::policy::tools::pins::{PIN_RULE, ToolPins};
 use crate::policy::tools::quotas::{CountedCaller, QuotaKey, QuotaPermit, QuotaTime, Quotas};
@@ -58,6 +59,8 @@ pub struct ToolPolicy {
     pub(super) schemas: Arc<OutputSchemas>,
     /// The limits of answers that may come in another way.
     pub(super) awaited: Arc<AwaitedAnswers>,
+    /// Long lists of the server, as they were filtered.
+    pub(super) lists: KnownLists,
     /// How unapproved tools are handled; `None` if they are not checked.
     pub(super) pins: Option<ToolPins>,
     /// The quota usage of callers.
@@ -200,6 +203,19 @@ impl ToolPolicy {
             return pins.denied();
         }
         self.decide_with(roles, asked, |_| hints)
+    }
+
+    /// How often what is learned from lists has changed.
+    pub(super) fn learned(&self) -> LearnedCounts {
+        let inventory = self.pins.as_ref().map_or(0, ToolPins::changes);
+        LearnedCounts { hints: self.hints.changes(), schemas: self.schemas.changes(), inventory }
+    }
+
+    /// Records that the elements of a list were listed again.
+    pub(super) fn list_again(&self, list: &KnownList) {
+        if let Some(pins) = &self.pins {
+            pins.list_again(list);
+        }
     }
 
     /// Whether structured results may be changed, so that they may no longer fit the schemas of their tools.

@@ -5,6 +5,7 @@ mod invisible;
 mod message;
 mod numbers;
 mod rules;
+mod runs;
 mod scan_timer;
 mod secrets;
 

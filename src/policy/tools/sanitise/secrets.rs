@@ -1,6 +1,11 @@
 //! Finds keys, tokens and passwords: by their known form, or as random-looking values after a telling name.
 
 use std::ops::Range;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
+use crate::policy::tools::sanitise::runs::ByteClass;
 
 /// Prefixes of the keys of well-known services, with their minimum lengths in bytes.
 const PREFIXES: [(&[u8], usize); 30] = [
@@ -62,8 +67,20 @@ const MEMBER_LEN_MAX: usize = 4_096;
 const ENTROPY_MIN: f64 = 3.5;
 /// The maximum number of bytes between a name and its value.
 const BETWEEN_LEN_MAX: usize = 8;
+/// Words between a name and its value.
+const SCHEMES: [&[u8]; 2] = [b"bearer ", b"basic "];
+/// How many bytes before the value a name ends, at most.
+const NAME_REACH: usize = BETWEEN_LEN_MAX + SCHEMES[0].len() + SCHEMES[1].len();
 /// The minimum length of the first two parts of a JWT.
 const JWT_PART_LEN_MIN: usize = 10;
+
+/// Which bytes tokens consist of.
+static TOKEN_BYTES: ByteClass = ByteClass::digits_and(b"-_").and_letters();
+/// Which bytes keys, JWTs and values after names consist of.
+static VALUE_BYTES: ByteClass = ByteClass::digits_and(b"-_+/=.~").and_letters();
+/// The shortest run of such bytes that may be a secret.
+const RUN_LEN_MIN: usize = VALUE_LENS.start;
+const _: () = assert!(RUN_LEN_MIN <= KEY_LEN_MIN && RUN_LEN_MIN <= 2 * JWT_PART_LEN_MIN);
 
 const PEM_BEGIN: &[u8] = b"-----BEGIN ";
 const PEM_END: &[u8] = b"-----END ";
@@ -75,8 +92,24 @@ const PEM_LABEL_LEN_MAX: usize = 64;
 pub(super) fn secrets(text: &[u8], mut found: impl FnMut(Range<usize>)) {
     pem_keys(text, &mut found);
     let mut at = 0;
-    while let Some(skipped) = text[at..].iter().position(|byte| is_token(*byte)) {
-        at += skipped;
+    // Most texts have no word that is long enough.
+    while let Some(run) = VALUE_BYTES.next_run(text, at, RUN_LEN_MIN) {
+        // The name of a value may end before the run.
+        let mut from = run.start.saturating_sub(NAME_REACH + 1).max(at);
+        from -= text[at..from].iter().rev().take_while(|byte| is_token(**byte)).count();
+        at = tokens_within(text, from..run.end, &mut found).max(run.end);
+    }
+}
+
+/// Calls `found` for each secret that begins with a token in this range, or with its value behind one. The range begins where a
+/// token may begin. Returns the end of the last token or value.
+fn tokens_within(text: &[u8], range: Range<usize>, found: &mut impl FnMut(Range<usize>)) -> usize {
+    let mut at = range.start;
+    while at < range.end {
+        if !is_token(text[at]) {
+            at += 1;
+            continue;
+        }
         let end = at + token_len(&text[at..]);
         if is_plain(text, at..end) {
             at = end;
@@ -96,6 +129,7 @@ pub(super) fn secrets(text: &[u8], mut found: impl FnMut(Range<usize>)) {
             found(value);
         }
     }
+    at
 }
 
 /// Whether a value is a secret, by the name of its member.
@@ -104,18 +138,8 @@ pub(super) fn is_named_secret(name: &str, value: &str) -> bool {
     value.len() <= MEMBER_LEN_MAX && is_random(value.as_bytes()) && is_name(name.as_bytes())
 }
 
-/// Which bytes tokens consist of: a table, because each byte of a text is looked up.
-static TOKEN_BYTES: [bool; 256] = {
-    let (mut table, mut byte) = ([false; 256], 0);
-    while byte < table.len() {
-        table[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'-' | b'_');
-        byte += 1;
-    }
-    table
-};
-
 fn is_token(byte: u8) -> bool {
-    TOKEN_BYTES[usize::from(byte)]
+    TOKEN_BYTES.has(byte)
 }
 
 /// Whether a token is no secret and no name of one, by its length and by what follows it: most words.
@@ -137,11 +161,11 @@ fn is_between(byte: u8) -> bool {
 
 /// The length of the token at the start.
 fn token_len(text: &[u8]) -> usize {
-    text.iter().position(|byte| !is_token(*byte)).unwrap_or(text.len())
+    TOKEN_BYTES.len_at_start(text)
 }
 
 fn is_value(byte: u8) -> bool {
-    is_token(byte) || b"+/=.~".contains(&byte)
+    VALUE_BYTES.has(byte)
 }
 
 fn has_prefix(token: &[u8]) -> bool {
@@ -175,7 +199,7 @@ fn named_value(text: &[u8], name: Range<usize>) -> Option<Range<usize>> {
         return None;
     }
     let mut start = name.end + between;
-    for scheme in [&b"bearer "[..], b"basic "] {
+    for scheme in SCHEMES {
         if text[start..].get(..scheme.len()).is_some_and(|word| word.eq_ignore_ascii_case(scheme)) {
             start += scheme.len();
         }
@@ -217,8 +241,9 @@ fn is_random(value: &[u8]) -> bool {
 
 /// Calls `found` for each private key in PEM. A key without an end line extends to the end of the text.
 fn pem_keys(text: &[u8], found: &mut impl FnMut(Range<usize>)) {
+    static BEGIN: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(PEM_BEGIN));
     let mut from = 0;
-    while let Some(start) = memchr::memmem::find(&text[from..], PEM_BEGIN).map(|at| from + at) {
+    while let Some(start) = BEGIN.find(&text[from..]).map(|at| from + at) {
         from = start + PEM_BEGIN.len();
         let label = &text[from..text.len().min(from + PEM_LABEL_LEN_MAX)];
         let Some(dashes) = memchr::memmem::find(label, b"-----") else { continue };
@@ -233,5 +258,62 @@ fn pem_keys(text: &[u8], found: &mut impl FnMut(Range<usize>)) {
         });
         found(start..end);
         from = end;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Rng;
+
+    /// Texts of names, values, tokens, and what stands between them, some of them secrets, or almost.
+    fn any_text(rng: &mut Rng) -> String {
+        const PARTS: [&str; 30] = [
+            "AKIAIOSFODNN7EXAMPLE",
+            "AKIA",
+            "ghp_0123456789abcdefghijABCDEFGHIJ012345",
+            "sk-proj-4Rt8",
+            "eyJhbGciOiJIUzI1NiJ9",
+            "eyJhbGciOi",
+            ".",
+            "c2lnbmF0dXJl",
+            "password",
+            "api_key",
+            "next_page_token",
+            "Authorization",
+            "bearer ",
+            "Basic ",
+            "q8Zr2LxT9vWm4KpN",
+            "q8Zr2LxT9vWm4Kp",
+            "aaaaaaaaaaaaaaaa",
+            "the customer ",
+            " ",
+            "\" : \"",
+            ": ",
+            ":",
+            "=",
+            "=>",
+            "        ",
+            "-",
+            "__",
+            "/+~",
+            "\n",
+            "\u{e9}",
+        ];
+        (0..rng.below(12)).map(|_| PARTS[rng.below(PARTS.len() as u64) as usize]).collect()
+    }
+
+    #[test]
+    fn what_is_skipped_holds_no_secret() {
+        let (rng, mut seen) = (&mut Rng::new(17), 0);
+        for _ in 0..8_000 {
+            let text = any_text(rng);
+            let (mut found, mut all) = (Vec::new(), Vec::new());
+            secrets(text.as_bytes(), |range| found.push(range));
+            tokens_within(text.as_bytes(), 0..text.len(), &mut |range| all.push(range));
+            assert_eq!(found, all, "{text:?}");
+            seen += found.len();
+        }
+        assert!(seen > 1_000, "{seen}");
     }
 }
