@@ -120,13 +120,8 @@ impl Connector {
 
     /// Asks it to end.
     pub(crate) fn stop(&self) {
-        self.signal("-TERM");
-    }
-
-    /// Sends it this signal.
-    pub(crate) fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     }
 
     /// Waits until it has ended, and gives back its exit code.
