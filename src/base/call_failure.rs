@@ -64,6 +64,9 @@ pub enum CallFailure {
     /// The upstream closed the connection before the first byte of its answer. See `UpstreamBroken` for one that had begun.
     #[error("the upstream closed the connection before the first byte of its answer")]
     UpstreamSilent,
+    /// The connector answered with an error of its own in place of the upstream, and its protocol has no reasons.
+    #[error("the connector has no answer of the upstream")]
+    NoUpstreamAnswer,
     /// The upstream closed the connection before its answer was complete.
     #[error("the upstream closed the connection before its answer was complete")]
     UpstreamBroken,
@@ -111,7 +114,7 @@ pub enum CallFailure {
 impl CallFailure {
     /// Every failure, in the order of the declaration.
     #[cfg(test)]
-    pub const ALL: [CallFailure; 33] = [
+    pub const ALL: [CallFailure; 34] = [
         CallFailure::ConnectorOffline,
         CallFailure::TunnelRevoked,
         CallFailure::Overloaded,
@@ -131,6 +134,7 @@ impl CallFailure {
         CallFailure::CallerTimeoutUnsent,
         CallFailure::AuditUnavailable,
         CallFailure::UpstreamSilent,
+        CallFailure::NoUpstreamAnswer,
         CallFailure::UpstreamBroken,
         CallFailure::UpstreamProtocol,
         CallFailure::TimedOut,

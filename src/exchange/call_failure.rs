@@ -158,6 +158,14 @@ const fn meaning(failure: CallFailure) -> Meaning {
             retry_after_s: None,
             message: "the MCP server closed the connection before its answer was complete: it may have acted on the request",
         },
+        CallFailure::NoUpstreamAnswer => Meaning {
+            status: 502,
+            rpc_code: -31_046,
+            code: "no_upstream_answer",
+            outcome: Outcome::UpstreamFailed,
+            retry_after_s: None,
+            message: "the connector got no answer of the MCP server: its operator finds the reason in the connector's log; the server may have acted on the request",
+        },
         CallFailure::Deadline => Meaning {
             status: 504,
             rpc_code: -31_018,
@@ -292,6 +300,7 @@ impl CallFailure {
             | CallFailure::UpstreamTls => Phase::UpstreamConnect,
             CallFailure::UpstreamUnsent
             | CallFailure::UpstreamSilent
+            | CallFailure::NoUpstreamAnswer
             | CallFailure::UpstreamBroken
             | CallFailure::UpstreamProtocol => Phase::Upstream,
             CallFailure::SealMismatch

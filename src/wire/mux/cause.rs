@@ -110,7 +110,8 @@ impl From<CallFailure> for Cause {
             CallFailure::UpstreamTls => Cause::UpstreamTls,
             CallFailure::UpstreamUnsent => Cause::UpstreamUnsent,
             CallFailure::CallerTimeoutUnsent => Cause::CallerTimeoutUnsent,
-            CallFailure::UpstreamSilent => Cause::UpstreamSilent,
+            // Links of this project have a cause for each reason, so that it is never sent on one.
+            CallFailure::UpstreamSilent | CallFailure::NoUpstreamAnswer => Cause::UpstreamSilent,
             CallFailure::UpstreamBroken => Cause::UpstreamClosed,
             CallFailure::UpstreamProtocol => Cause::UpstreamProtocol,
             CallFailure::TimedOut => Cause::UpstreamTimeout,
@@ -172,6 +173,7 @@ mod tests {
             CallFailure::NotPassedOn,
             CallFailure::BreakerOpen,
             CallFailure::ConcurrencyLimit,
+            CallFailure::NoUpstreamAnswer,
         ];
         for failure in CallFailure::ALL.into_iter().filter(|failure| !of_one_side.contains(failure)) {
             assert_eq!(CallFailure::from(Cause::from(failure)), failure);

@@ -119,6 +119,10 @@ fn a_server_that_refuses_is_an_error_of_the_tunnel() {
         let answer = call.body(r#"{"jsonrpc":"2.0","id":7,"method":"ping"}"#).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::BAD_GATEWAY);
         let body: serde_json::Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
-        assert_eq!((&body["id"], &body["error"]["data"]["reason"]), (&7.into(), &"upstream_broken".into()), "{body}");
+        assert_eq!(
+            (&body["id"], &body["error"]["data"]["reason"]),
+            (&7.into(), &"no_upstream_answer".into()),
+            "{body}"
+        );
     });
 }

@@ -91,7 +91,7 @@ fn answers_that_are_none_of_the_server_are_errors_of_the_call_alone() {
                 Response::builder().status(502).header("cf-cloudflared-response-meta", r#"{"src":"cloudflared"}"#);
             respond.send_response(answer.body(()).unwrap(), true).unwrap();
         });
-        assert_eq!(code.await, "upstream_broken");
+        assert_eq!(code.await, "no_upstream_answer");
         // The reset overtakes the head.
         let code = failed_with(&site, &mut peer, |(_, mut respond)| respond.send_reset(h2::Reason::INTERNAL_ERROR));
         assert_eq!(code.await, "upstream_broken");

@@ -228,8 +228,7 @@ impl CloudflaredEdgeLink {
     #[must_use]
     pub fn liveness(&self) -> Liveness {
         let (now, heard_at) = (self.core().turn_time(), self.heard_at());
-        let owing_since = self.0.pinged_at.get().filter(|at| *at >= heard_at);
-        let owing = owing_since.map_or(Duration::ZERO, |since| now - since);
+        let owing = self.0.pinged_at.get().map_or(Duration::ZERO, |at| owing(at, heard_at, now));
         Liveness { silent: now - heard_at, owing, unproven: 0 }
     }
 
@@ -425,6 +424,12 @@ impl CloudflaredEdgeLink {
     }
 }
 
+/// How long a PING that was sent at `pinged_at` has been unanswered while nothing arrived. What arrives before its answer only
+/// shows that the connector was alive then.
+fn owing(pinged_at: Time, heard_at: Time, now: Time) -> Duration {
+    now - pinged_at.max(heard_at)
+}
+
 fn builder(window: u32) -> Builder {
     let mut builder = Builder::new();
     builder
@@ -437,4 +442,16 @@ fn builder(window: u32) -> Builder {
         .reset_stream_duration(RESET_REMEMBERED_FOR)
         .data_frame_budget(SMALL_FRAMES_BUDGET);
     builder
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connector_owes_an_answer_to_a_ping_also_after_other_data_has_arrived() {
+        let at = |ms| Time::ZERO + Duration::from_millis(ms);
+        assert_eq!(owing(at(5_000), at(1_000), at(6_000)), Duration::from_secs(1));
+        assert_eq!(owing(at(5_000), at(5_500), at(6_500)), Duration::from_secs(1));
+    }
 }

@@ -94,7 +94,7 @@ impl ReceivedHead for AnswerHead {
             Ok(AnswerSource::Server(fields)) => fields,
             Ok(AnswerSource::Connector { is_limited }) => {
                 // The connector may have sent the request, and says only that it has no answer.
-                let failure = if is_limited { CallFailure::Overloaded } else { CallFailure::UpstreamSilent };
+                let failure = if is_limited { CallFailure::Overloaded } else { CallFailure::NoUpstreamAnswer };
                 self.failure = Some(failure);
                 return Poll::Ready(Err(Reason::CANCEL.into()));
             }
