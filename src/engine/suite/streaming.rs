@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{FAR, NEAR, Network, World, payload};
-use crate::engine::driver::{Token, Wait};
+use crate::engine::driver::{DriverKind, Token, Wait};
 use crate::engine::pool::Class;
 
 /// Sends two payloads in both directions at once, split at random, while both ends pause and resume at random.
@@ -94,6 +94,42 @@ pub(super) fn busy_sockets_do_not_starve_others<N: Network>(seed: u64) -> Option
         world.nodes[FAR].log(far).received.len() >= 100
     });
     assert!(rounds < 2000, "{rounds} rounds for 100 exchanges");
+    world.finish();
+    Some(())
+}
+
+/// A wait past sends ends with the next event, and reports the sends together with it.
+pub(super) fn a_wait_past_sends_ends_with_the_next_event<N: Network>(seed: u64) -> Option<()> {
+    let mut world = World::<N>::new(seed)?;
+    let address = world.network.address();
+    let node = &mut world.nodes[NEAR];
+    let (listener, address) = node.listen(&address);
+    node.driver.accept(listener, true);
+    let near = node.connect(&address);
+    world.until("it is connected to itself", |world| {
+        let connected = world.nodes[NEAR].log(near).connected.is_some();
+        connected && !world.nodes[NEAR].accepted.is_empty()
+    });
+    let node = &mut world.nodes[NEAR];
+    let accepted = node.accepted.pop_front().expect("checked above");
+    let far = node.adopt(accepted.raw);
+    node.driver.receive(near, true);
+    node.driver.receive(far, true);
+    node.turn_briefly();
+    // The system delivers at once; the simulated network reports what was sent before it arrives.
+    let is_real = node.driver.kind() != DriverKind::Sim;
+    for round in 1..=3 {
+        node.send(near, b"x");
+        node.send(far, b"y");
+        let deadline = node.driver.now() + Duration::from_secs(10);
+        node.turn(Wait::PastSends(deadline));
+        let received = node.log(near).received.len() + node.log(far).received.len();
+        assert!(!is_real || received > 2 * (round - 1), "nothing was received in the turn that sent");
+        while node.log(near).received.len() < round || node.log(far).received.len() < round {
+            node.turn_briefly();
+        }
+        assert_eq!((node.log(near).sent, node.log(far).sent), (round, round));
+    }
     world.finish();
     Some(())
 }

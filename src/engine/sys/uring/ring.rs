@@ -138,11 +138,11 @@ impl Ring {
         if idle { Ok(()) } else { passing(self.io.submit()) }
     }
 
-    /// Submits what is queued and waits for a completion; forever without a timeout.
-    pub(super) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        let Some(timeout) = timeout else { return passing(self.io.submit_and_wait(1)) };
+    /// Submits what is queued and waits until there are as many completions; forever without a timeout.
+    pub(super) fn wait(&mut self, completions: usize, timeout: Option<Duration>) -> io::Result<()> {
+        let Some(timeout) = timeout else { return passing(self.io.submit_and_wait(completions)) };
         let timeout = Timespec::from(timeout);
-        passing(self.io.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&timeout)))
+        passing(self.io.submitter().submit_with_args(completions, &SubmitArgs::new().timespec(&timeout)))
     }
 
     /// Appends the completions that are there.
