@@ -107,6 +107,12 @@ impl Core {
         self.0.spin.borrow().budget()
     }
 
+    /// Lets the core spin only while `condition`, or another one that was given before, returns true. It is checked when the core has
+    /// nothing to do. Without a condition the core may always spin.
+    pub fn spin_only_while(&self, condition: impl Fn() -> bool + 'static) {
+        self.0.spin.borrow_mut().only_while(Box::new(condition));
+    }
+
     /// The time of the driver's last report. Free, unlike reading the clock.
     #[must_use]
     pub fn turn_time(&self) -> Time {
@@ -333,7 +339,8 @@ impl Core {
         let until = self.0.timers.borrow().next().min(self.0.pool.trim_at());
         let started = self.now();
         let mut spin = self.0.spin.borrow_mut();
-        if spin.worth_it() && self.spin((started + spin.budget()).min(until), events)? {
+        let is_event_expected = spin.is_event_expected();
+        if is_event_expected && spin.worth_it() && self.spin((started + spin.budget()).min(until), events)? {
             spin.waited(self.now() - started);
             return Ok(());
         }
@@ -344,7 +351,9 @@ impl Core {
         let is_sending_awaited = self.0.send_waiters.is_any() || self.0.pool.is_awaited();
         let result = driver.turn(if is_sending_awaited { Wait::Until(until) } else { Wait::PastSends(until) }, events);
         self.0.executor.unpark();
-        spin.waited(driver.now() - started);
+        if is_event_expected {
+            spin.waited(driver.now() - started);
+        }
         result
     }
 
