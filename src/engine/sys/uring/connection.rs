@@ -55,14 +55,16 @@ pub(super) struct DriverShared {
     /// Message headers for gathered sends that are not in use.
     pub(super) messages: Vec<MessageHeader>,
     /// How many sends that the kernel completes while it takes them are queued, or completed and not collected.
-    pub(super) sends_at_once: usize,
+    pub(super) sends_tried: usize,
+    /// How many of these have another completion unless everything was sent.
+    pub(super) sends_reported: usize,
     /// A socket continues when its send has ended: it leaves, or has more to send.
     pub(super) is_send_awaited: bool,
 }
 
 impl DriverShared {
     pub(super) fn new(ring: Ring, buffers: Buffers) -> DriverShared {
-        DriverShared { ring, buffers, messages: Vec::new(), sends_at_once: 0, is_send_awaited: false }
+        DriverShared { ring, buffers, messages: Vec::new(), sends_tried: 0, sends_reported: 0, is_send_awaited: false }
     }
 }
 

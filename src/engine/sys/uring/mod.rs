@@ -249,9 +249,11 @@ impl UringDriver {
             return self.shared.ring.poll();
         }
         let timeout = is_starved.then(|| (deadline - now).min(STARVED_WAIT));
-        // Each of them has its completion by the time when it is submitted, so that the next one is of something else.
-        let passed = if waits_past_sends && !is_starved { self.shared.sends_at_once } else { 0 };
-        self.shared.ring.wait(1 + passed, timeout)
+        // Each of them has its completion by the time when it is submitted. The next one is of something else, or reports that not
+        // everything was sent.
+        let DriverShared { sends_tried, sends_reported, .. } = self.shared;
+        let passes = waits_past_sends && !is_starved && sends_reported == sends_tried;
+        self.shared.ring.wait(1 + if passes { sends_reported } else { 0 }, timeout)
     }
 
     /// Handles the completions, and continues from there.

@@ -13,14 +13,25 @@ use super::ring::Ring;
 use crate::engine::driver::Token;
 use crate::engine::sys::outgoing::Outgoing;
 
+/// How a send is made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum SendMode {
+    /// It waits for room.
+    Waits,
+    /// The kernel completes it while it takes it, even if there is no room.
+    Tried,
+    /// The same, with a second completion unless everything was sent. A wait that passes over the first ends with the second.
+    TriedAndReported,
+}
+
 /// A send queue whose front is in the kernel while a send is in flight.
 ///
-/// A send is tried first: the kernel completes it while it takes it, even if there is no room. Then the next one waits for room.
+/// A send is tried first. If not everything was sent, the next one waits for room.
 pub(super) struct SendQueue {
     pub(super) outgoing: Outgoing,
     operation: InKernel,
-    /// The send in flight is only tried.
-    is_at_once: bool,
+    /// How the send in flight is made.
+    mode: SendMode,
     /// The last send was not completed whole, so that the next one waits for room.
     pub(super) is_full: bool,
     /// The length of the send in flight, in bytes.
@@ -33,7 +44,7 @@ impl SendQueue {
         SendQueue {
             outgoing: Outgoing::new(),
             operation: InKernel::default(),
-            is_at_once: false,
+            mode: SendMode::Waits,
             is_full: false,
             len: 0,
             message: None,
@@ -50,16 +61,28 @@ impl SendQueue {
         if self.operation.is_there {
             return Ok(false);
         }
+        // The report costs the kernel something, and a core with several sends has no long wait before it.
+        self.mode = match self.is_full {
+            true => SendMode::Waits,
+            false if shared.sends_tried > 0 => SendMode::Tried,
+            false => SendMode::TriedAndReported,
+        };
         let Some(entry) = self.entry(Fd(fd.as_fd().as_raw_fd()), &mut shared.messages) else { return Ok(true) };
+        let entry = entry.user_data(name(Verb::Send, token));
         // SAFETY: what is to be sent stays at the front of `outgoing`, untouched, until the completion of this operation
         // takes it off or, failing, has it dropped; the message stays in `message` as long. Were this dropped before,
         // both would be leaked. The connection keeps its descriptor while `is_in_kernel`.
-        unsafe { shared.ring.push(&entry.user_data(name(Verb::Send, token))) }?;
+        unsafe {
+            match self.mode {
+                SendMode::TriedAndReported => shared.ring.push_with_report(entry),
+                SendMode::Tried | SendMode::Waits => shared.ring.push(&entry),
+            }
+        }?;
         self.outgoing.begin_send();
         self.operation.started();
         self.len = self.outgoing.front().map(|lease| lease.len()).sum();
-        self.is_at_once = !self.is_full;
-        shared.sends_at_once += usize::from(self.is_at_once);
+        shared.sends_tried += usize::from(self.mode != SendMode::Waits);
+        shared.sends_reported += usize::from(self.mode == SendMode::TriedAndReported);
         Ok(false)
     }
 
@@ -71,7 +94,8 @@ impl SendQueue {
     /// Records that the send has ended. The sent bytes must still be removed from the queue.
     pub(super) fn ended(&mut self, shared: &mut DriverShared) {
         self.operation.ended();
-        shared.sends_at_once -= usize::from(self.is_at_once);
+        shared.sends_tried -= usize::from(self.mode != SendMode::Waits);
+        shared.sends_reported -= usize::from(self.mode == SendMode::TriedAndReported);
         self.is_full = false;
         self.outgoing.end_send();
         shared.messages.extend(self.message.take());
@@ -84,7 +108,12 @@ impl SendQueue {
     }
 
     fn entry(&mut self, fd: Fd, messages: &mut Vec<MessageHeader>) -> Option<squeue::Entry> {
-        let flags = if self.is_full { libc::MSG_NOSIGNAL } else { libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT };
+        let flags = match self.mode {
+            SendMode::Waits => libc::MSG_NOSIGNAL,
+            SendMode::Tried => libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT,
+            // With MSG_WAITALL, a send of a part counts as a failure for what is linked to it.
+            SendMode::TriedAndReported => libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | libc::MSG_WAITALL,
+        };
         let mut front = self.outgoing.front();
         if front.len() > 1 {
             let message = self.message.insert(messages.pop().unwrap_or_else(MessageHeader::new));
