@@ -69,15 +69,15 @@ impl SendQueue {
         };
         let Some(entry) = self.entry(Fd(fd.as_fd().as_raw_fd()), &mut shared.messages) else { return Ok(true) };
         let entry = entry.user_data(name(Verb::Send, token));
-        // SAFETY: what is to be sent stays at the front of `outgoing`, untouched, until the completion of this operation
-        // takes it off or, failing, has it dropped; the message stays in `message` as long. Were this dropped before,
-        // both would be leaked. The connection keeps its descriptor while `is_in_kernel`.
-        unsafe {
-            match self.mode {
-                SendMode::TriedAndReported => shared.ring.push_with_report(entry),
-                SendMode::Tried | SendMode::Waits => shared.ring.push(&entry),
-            }
-        }?;
+        if self.mode == SendMode::TriedAndReported {
+            // SAFETY: what is to be sent stays at the front of `outgoing`, untouched, until the completion of this operation
+            // takes it off or, failing, has it dropped; the message stays in `message` as long. Were this dropped before,
+            // both would be leaked. The connection keeps its descriptor while `is_in_kernel`.
+            unsafe { shared.ring.push_with_report(entry) }?;
+        } else {
+            // SAFETY: as above.
+            unsafe { shared.ring.push(&entry) }?;
+        }
         self.outgoing.begin_send();
         self.operation.started();
         self.len = self.outgoing.front().map(|lease| lease.len()).sum();
