@@ -359,6 +359,10 @@ impl Core {
 
     fn flush(&self, at_once: bool, events: &mut Vec<DriverEvent>) -> io::Result<()> {
         self.0.driver.borrow_mut().flush(at_once, events)?;
+        // Others than the ends of sends may be among them.
+        if at_once && !events.is_empty() {
+            self.0.turn_time.set(self.now());
+        }
         self.dispatch(events);
         Ok(())
     }

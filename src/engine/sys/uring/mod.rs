@@ -524,7 +524,8 @@ impl Driver for UringDriver {
         }
         events.append(&mut self.happened);
         self.advance_dirty(events)?;
-        self.shared.ring.poll()
+        self.shared.ring.poll()?;
+        self.take_completions(events)
     }
 
     fn trim(&mut self) {
