@@ -24,8 +24,6 @@ impl Connector {
     pub async fn run(self: Arc<Connector>, core: Core, resolver: Resolver) {
         let Some(messages) = self.take_messages(core.id()) else { return };
         let core = Rc::new(ConnectorCore::new(core, self, resolver));
-        let calls = Rc::downgrade(&core);
-        core.core.spin_only_while(move || calls.upgrade().is_some_and(|core| core.calls_open() > 0));
         core.run(messages).await;
         core.connector.send(ConnectorEvent::Ended(core.core.id()));
     }

@@ -23,8 +23,6 @@ impl Edge {
         let Some(slot) = self.take_slot(core.id()) else { return };
         let (id, events) = (core.id(), slot.events.clone());
         let core = Rc::new(EdgeCore::new(core, self, slot.events));
-        let calls = Rc::downgrade(&core);
-        core.core.spin_only_while(move || calls.upgrade().is_some_and(|core| core.drain.calls_open() > 0));
         // The control thread reads until the last core has ended.
         let event = match core.listen() {
             Ok(listening) => {

@@ -17,7 +17,6 @@ use crate::engine::driver::{Driver, DriverEvent, DriverKind, Wait};
 use crate::engine::executor::Executor;
 use crate::engine::local::{LocalQueue, ServerNumber};
 use crate::engine::pool::Trimmed;
-use crate::engine::send_waiters::SendWaiters;
 use crate::engine::sockets::Sockets;
 use crate::engine::spin::SpinEstimate;
 use crate::engine::sys::allocator;
@@ -39,7 +38,6 @@ pub(super) struct CoreShared {
     #[cfg(feature = "internals")]
     kind: DriverKind,
     pub(super) sockets: RefCell<Sockets>,
-    pub(super) send_waiters: SendWaiters,
     pub(super) local_servers: RefCell<BTreeMap<ServerNumber, Rc<LocalQueue>>>,
     executor: Executor,
     timers: RefCell<Timers>,
@@ -68,7 +66,6 @@ impl Core {
             turn_time: Cell::new(driver.now()),
             driver: RefCell::new(driver),
             sockets: RefCell::default(),
-            send_waiters: SendWaiters::default(),
             local_servers: RefCell::default(),
             executor: Executor::new(wake),
             timers: RefCell::default(),
@@ -105,12 +102,6 @@ impl Core {
     #[cfg(feature = "internals")]
     pub fn spin_budget(&self) -> Duration {
         self.0.spin.borrow().budget()
-    }
-
-    /// Lets the core spin only while `condition`, or another one that was given before, returns true. It is checked when the core has
-    /// nothing to do. Without a condition the core may always spin.
-    pub fn spin_only_while(&self, condition: impl Fn() -> bool + 'static) {
-        self.0.spin.borrow_mut().only_while(Box::new(condition));
     }
 
     /// The time of the driver's last report. Free, unlike reading the clock.
@@ -325,66 +316,45 @@ impl Core {
         // They are made ready before anything is sent, so that they run before the tasks that a reply wakes.
         let is_followed = self.wake_after_sends();
         if idle {
-            self.flush(is_followed, events)?;
-            if is_followed {
+            let is_sent = self.0.driver.borrow_mut().flush(events);
+            self.dispatch(events);
+            // A driver that sends nothing here does so in its turn, which then does not wait.
+            if is_followed && is_sent {
                 self.run_ready();
-                self.flush(false, events)?;
+                self.0.driver.borrow_mut().flush(events);
+                self.dispatch(events);
             }
             // Bytes that were sent have freed buffers for tasks that wait for one.
             idle = !self.0.pool.wake_waiting() && self.0.executor.is_idle();
         }
+        let mut driver = self.0.driver.borrow_mut();
         if !idle || self.0.done.get() {
-            return self.0.driver.borrow_mut().turn(Wait::Poll, events);
+            return driver.turn(Wait::Poll, events);
         }
         let until = self.0.timers.borrow().next().min(self.0.pool.trim_at());
-        let started = self.now();
+        let started = driver.now();
         let mut spin = self.0.spin.borrow_mut();
-        let is_event_expected = spin.is_event_expected();
-        if is_event_expected && spin.worth_it() && self.spin((started + spin.budget()).min(until), events)? {
-            spin.waited(self.now() - started);
-            return Ok(());
+        if spin.worth_it() {
+            let spin_until = (started + spin.budget()).min(until);
+            loop {
+                driver.turn(Wait::Poll, events)?;
+                if !events.is_empty() || !self.0.executor.is_idle() {
+                    spin.waited(driver.now() - started);
+                    return Ok(());
+                }
+                if driver.now() >= spin_until {
+                    break;
+                }
+                std::hint::spin_loop();
+            }
         }
-        let mut driver = self.0.driver.borrow_mut();
         if until <= driver.now() || !self.0.executor.park() {
             return driver.turn(Wait::Poll, events);
         }
-        let is_sending_awaited = self.0.send_waiters.is_any() || self.0.pool.is_awaited();
-        let result = driver.turn(if is_sending_awaited { Wait::Until(until) } else { Wait::PastSends(until) }, events);
+        let result = driver.turn(Wait::Until(until), events);
         self.0.executor.unpark();
-        if is_event_expected {
-            spin.waited(driver.now() - started);
-        }
+        spin.waited(driver.now() - started);
         result
-    }
-
-    fn flush(&self, at_once: bool, events: &mut Vec<DriverEvent>) -> io::Result<()> {
-        self.0.driver.borrow_mut().flush(at_once, events)?;
-        // Others than the ends of sends may be among them.
-        if at_once && !events.is_empty() {
-            self.0.turn_time.set(self.now());
-        }
-        self.dispatch(events);
-        Ok(())
-    }
-
-    /// Polls the driver until a task is ready, or until the given time. Returns whether a task is ready. Events that make none ready,
-    /// such as the end of a send, do not end it.
-    fn spin(&self, until: Time, events: &mut Vec<DriverEvent>) -> io::Result<bool> {
-        loop {
-            self.0.driver.borrow_mut().turn(Wait::Poll, events)?;
-            if !events.is_empty() {
-                self.0.turn_time.set(self.now());
-                self.dispatch(events);
-                self.0.pool.wake_waiting();
-            }
-            if !self.0.executor.is_idle() {
-                return Ok(true);
-            }
-            if self.now() >= until {
-                return Ok(false);
-            }
-            std::hint::spin_loop();
-        }
     }
 
     fn dispatch(&self, events: &mut Vec<DriverEvent>) {

@@ -122,9 +122,6 @@ pub enum Wait {
     Poll,
     /// Wait until the given time; without end if it is [`Time::NEVER`].
     Until(Time),
-    /// As [`Wait::Until`], but a driver may wait on after sends that the kernel has completed at once, and report them with the next
-    /// event. For a core on which nothing waits for room or buffers.
-    PastSends(Time),
 }
 
 /// What a turn of the driver reports.
@@ -321,14 +318,9 @@ pub trait Driver {
     /// A handle that wakes this driver from another thread.
     fn wake(&self) -> Arc<dyn Wake>;
 
-    /// Sends what is queued and can be sent, and appends the resulting events. A core whose tasks wait only for that can then park
-    /// without another turn. A driver to which that is a system call more than its turn makes does it only if `at_once`; it then
-    /// reports in the turn what was sent.
-    ///
-    /// # Errors
-    ///
-    /// Only if the driver itself fails; the core then ends.
-    fn flush(&mut self, at_once: bool, events: &mut Vec<DriverEvent>) -> io::Result<()>;
+    /// Sends at once what is queued and can be sent, and appends the resulting events. A core whose tasks wait only for
+    /// that can then park without another turn. Drivers that learn only in a turn what was sent do nothing, and return false.
+    fn flush(&mut self, events: &mut Vec<DriverEvent>) -> bool;
 
     /// Carries out queued operations, waits as asked unless something has already happened, and appends the events.
     ///

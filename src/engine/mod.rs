@@ -16,7 +16,6 @@ mod mailbox;
 mod packed;
 mod pool;
 mod reserve;
-mod send_waiters;
 mod shrink;
 mod signal;
 #[cfg(feature = "sim")]

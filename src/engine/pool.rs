@@ -206,11 +206,6 @@ impl Pool {
         Poll::Pending
     }
 
-    /// Whether a task waits for a buffer.
-    pub(in crate::engine) fn is_awaited(&self) -> bool {
-        !self.shared.waiting.borrow().is_empty()
-    }
-
     /// Wakes as many waiting tasks as can be served now, in order, links first. Returns true if there was one. Call it
     /// whenever nothing else is ready, because a woken task may no longer want its buffer.
     pub(in crate::engine) fn wake_waiting(&self) -> bool {

@@ -307,11 +307,11 @@ impl ByteStream for Socket {
 
     fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
         let allowance = self.core.pool().allowance();
-        self.with(|state| state.poll_queued_below(state.allowance(allowance), &self.core.shared().send_waiters, cx))
+        self.with(|state| state.poll_queued_below(state.allowance(allowance), cx))
     }
 
     fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
-        self.with(|state| state.poll_queued_below(0, &self.core.shared().send_waiters, cx))
+        self.with(|state| state.poll_queued_below(0, cx))
     }
 
     fn poll_send_failed(&self, cx: &mut Context<'_>) -> Poll<StreamError> {

@@ -7,7 +7,6 @@ use std::task::{Context, Poll, Waker};
 
 use crate::base::Time;
 use crate::engine::driver::{Driver, DriverEvent, RawSocket, Token};
-use crate::engine::send_waiters::{SendWaiter, SendWaiters};
 use crate::engine::{ALLOWANCE_MAX, DatagramBatch, Lease, StreamError, push_packed};
 
 /// A queue that exceeded its limit continues once it is below one part in this many of the limit.
@@ -72,8 +71,6 @@ pub(super) struct SocketState {
     sent_bytes: u64,
     send_error: Option<StreamError>,
     finished: bool,
-    /// A task waits for room, or for the end of the queue. A task that waits only for a failure is not woken when bytes are sent.
-    send_waiter: Option<SendWaiter>,
     send_waker: Option<Waker>,
     /// The other end, if both are on this core and the driver knows neither.
     peer: Option<Token>,
@@ -450,19 +447,13 @@ impl SocketState {
         if self.is_link { ALLOWANCE_MAX } else { allowance }
     }
 
-    pub(super) fn poll_queued_below(
-        &mut self,
-        mark: usize,
-        waiters: &SendWaiters,
-        cx: &Context<'_>,
-    ) -> Poll<Result<(), StreamError>> {
+    pub(super) fn poll_queued_below(&mut self, mark: usize, cx: &Context<'_>) -> Poll<Result<(), StreamError>> {
         if let Some(error) = &self.send_error {
             return Poll::Ready(Err(error.clone()));
         }
         if self.queued_bytes <= mark {
             return Poll::Ready(Ok(()));
         }
-        self.send_waiter.get_or_insert_with(|| waiters.add());
         keep(&mut self.send_waker, cx);
         Poll::Pending
     }
@@ -554,14 +545,13 @@ impl SocketState {
     fn sent(&mut self, bytes: usize) {
         self.queued_bytes = self.queued_bytes.saturating_sub(bytes);
         self.sent_bytes += bytes as u64;
-        if self.queued_bytes <= SEND_LOW && self.send_waiter.take().is_some() {
+        if self.queued_bytes <= SEND_LOW {
             wake(&mut self.send_waker);
         }
     }
 
     fn fail_send(&mut self, error: StreamError) {
         self.queued_bytes = 0;
-        self.send_waiter = None;
         self.send_error.get_or_insert(error);
         wake(&mut self.send_waker);
     }
@@ -629,10 +619,6 @@ fn keep(slot: &mut Option<Waker>, cx: &Context<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, Ordering};
-    use std::task::Wake;
-
     use super::*;
     use crate::engine::{BUFFER_MEMORY_MIN, Class, Pool};
 
@@ -652,38 +638,5 @@ mod tests {
         receive(&mut state);
         state.queue(1).expect("nothing is wrong with it");
         assert!(!state.take_ack_due());
-    }
-
-    #[test]
-    fn only_a_task_that_waits_for_room_is_woken_when_bytes_are_sent() {
-        let waiters = SendWaiters::default();
-        let mut state = SocketState::default();
-        let flag = Arc::new(WakeFlag::default());
-        let waker = Waker::from(Arc::clone(&flag));
-        let cx = Context::from_waker(&waker);
-        state.queue(2).expect("nothing is wrong with it");
-        assert!(state.poll_send_failed(&cx).is_pending());
-        assert!(!waiters.is_any());
-        state.sent(1);
-        assert!(!flag.take());
-        assert!(state.poll_queued_below(0, &waiters, &cx).is_pending());
-        assert!(waiters.is_any());
-        state.sent(1);
-        assert!(flag.take() && !waiters.is_any());
-    }
-
-    #[derive(Default)]
-    struct WakeFlag(AtomicBool);
-
-    impl WakeFlag {
-        fn take(&self) -> bool {
-            self.0.swap(false, Ordering::Relaxed)
-        }
-    }
-
-    impl Wake for WakeFlag {
-        fn wake(self: Arc<Self>) {
-            self.0.store(true, Ordering::Relaxed);
-        }
     }
 }

@@ -9,31 +9,16 @@ const WORTH_BELOW: u32 = 4;
 /// A new wait has a weight of one in this many in the mean.
 const MEMORY: u32 = 8;
 
-/// Whether an event is expected soon.
-type Condition = Box<dyn Fn() -> bool>;
-
-/// Estimates from recent waits how long the next one will be. Only waits during which an event was expected count.
+/// Estimates from recent waits how long the next one will be.
 pub(super) struct SpinEstimate {
     budget: Duration,
     gap_mean: Duration,
-    conditions: Vec<Condition>,
 }
 
 impl SpinEstimate {
     /// Spins for up to `budget`; never when it is zero.
     pub(super) fn new(budget: Duration) -> SpinEstimate {
-        SpinEstimate { budget, gap_mean: budget, conditions: Vec::new() }
-    }
-
-    /// Spins only while `condition`, or another one that was given before, returns true.
-    pub(super) fn only_while(&mut self, condition: Condition) {
-        self.conditions.push(condition);
-    }
-
-    /// Whether a wait that begins now may spin, and counts for the estimate.
-    pub(super) fn is_event_expected(&self) -> bool {
-        !self.budget.is_zero()
-            && (self.conditions.is_empty() || self.conditions.iter().any(|is_expected| is_expected()))
+        SpinEstimate { budget, gap_mean: budget }
     }
 
     /// How long to spin at most.
@@ -55,9 +40,6 @@ impl SpinEstimate {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-    use std::rc::Rc;
-
     use super::*;
 
     #[test]
@@ -71,21 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn with_conditions_one_must_hold() {
-        let mut spin = SpinEstimate::new(Duration::from_micros(50));
-        assert!(spin.is_event_expected());
-        let calls = Rc::new(Cell::new(0));
-        let counted = Rc::clone(&calls);
-        spin.only_while(Box::new(|| false));
-        spin.only_while(Box::new(move || counted.get() > 0));
-        assert!(!spin.is_event_expected());
-        calls.set(1);
-        assert!(spin.is_event_expected());
-    }
-
-    #[test]
     fn no_budget_means_no_spinning() {
-        let spin = SpinEstimate::new(Duration::ZERO);
-        assert!(!spin.worth_it() && !spin.is_event_expected());
+        assert!(!SpinEstimate::new(Duration::ZERO).worth_it());
     }
 }

@@ -18,9 +18,8 @@ section! {
         cores: u32 = "0" in 0..=256, restart, like "2", flag "--cores";
         /// Whether each core stays on one CPU. Disable it where several busy processes share the CPUs.
         pin: bool = "true", restart, like "false";
-        /// How long a core with calls in flight polls for new work before it sleeps; without one it sleeps at once. `auto` adapts to
-        /// the traffic and does not poll where CPUs are scarce; 0 always sleeps, which saves CPU time and costs some tens of
-        /// microseconds per call.
+        /// How long an idle core polls for new work before it sleeps. `auto` adapts to the traffic and does not poll
+        /// where CPUs are scarce; 0 always sleeps, which saves CPU time and costs some tens of microseconds per call.
         spin_us: Spin = "auto" in 0..=1_000, restart, like "50us";
         /// The maximum memory for the buffers of one core. At the limit peers are slowed down, not refused.
         buffer_memory_max_bytes: Bytes = "64MiB" in 2_097_152..=68_719_476_736, restart, like "128MiB";

@@ -307,8 +307,8 @@ impl Driver for SimDriver {
         Arc::clone(&self.flag) as Arc<dyn Wake>
     }
 
-    fn flush(&mut self, at_once: bool, events: &mut Vec<DriverEvent>) -> io::Result<()> {
-        if at_once { self.turn(Wait::Poll, events) } else { Ok(()) }
+    fn flush(&mut self, _events: &mut Vec<DriverEvent>) -> bool {
+        false
     }
 
     fn turn(&mut self, wait: Wait, events: &mut Vec<DriverEvent>) -> io::Result<()> {

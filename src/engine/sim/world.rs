@@ -446,7 +446,7 @@ impl World {
         let state = &mut self.drivers[driver];
         let woken = state.flag.0.swap(false, Ordering::SeqCst);
         state.idle_until = match wait {
-            Wait::Until(until) | Wait::PastSends(until) if !eventful && !woken && until > now => Some(until),
+            Wait::Until(until) if !eventful && !woken && until > now => Some(until),
             _ => None,
         };
     }

@@ -193,8 +193,6 @@ macro_rules! conformance {
             streaming::bytes_arrive_whole_in_any_cut,
             streaming::many_small_leases_are_gathered,
             streaming::an_idle_turn_ends_at_its_deadline,
-            streaming::a_wait_past_sends_ends_with_the_next_event,
-            streaming::a_wait_past_sends_holds_nothing_back,
             streaming::busy_sockets_do_not_starve_others,
         }
     };

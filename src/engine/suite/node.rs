@@ -42,7 +42,6 @@ pub(super) struct Node {
     logs: HashMap<Token, SocketLog>,
     free: Vec<Token>,
     places: u32,
-    waits_past_sends: bool,
     events: Vec<DriverEvent>,
 }
 
@@ -56,7 +55,6 @@ impl Node {
             logs: HashMap::new(),
             free: Vec::new(),
             places: 0,
-            waits_past_sends: false,
             events: Vec::new(),
         }
     }
@@ -140,11 +138,10 @@ impl Node {
         log
     }
 
-    /// One turn that waits only briefly, every other time past sends.
+    /// One turn that waits only briefly.
     pub(super) fn turn_briefly(&mut self) {
         let moment = self.driver.now() + Duration::from_micros(100);
-        self.waits_past_sends = !self.waits_past_sends;
-        self.turn(if self.waits_past_sends { Wait::PastSends(moment) } else { Wait::Until(moment) });
+        self.turn(Wait::Until(moment));
     }
 
     pub(super) fn turn(&mut self, wait: Wait) {

@@ -67,8 +67,8 @@ struct Waiting {
 }
 
 impl Driver for Waiting {
-    fn flush(&mut self, at_once: bool, events: &mut Vec<DriverEvent>) -> io::Result<()> {
-        self.driver.flush(at_once, events)
+    fn flush(&mut self, events: &mut Vec<DriverEvent>) -> bool {
+        self.driver.flush(events)
     }
 
     fn turn(&mut self, wait: Wait, events: &mut Vec<DriverEvent>) -> io::Result<()> {

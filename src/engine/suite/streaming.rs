@@ -1,16 +1,9 @@
 //! Bytes arrive complete and in order, however they are split.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
-use std::thread;
 use std::time::Duration;
 
-use socket2::SockRef;
-
 use super::{FAR, NEAR, Network, World, payload};
-use crate::engine::driver::{DriverKind, RawSocket, Token, Wait};
+use crate::engine::driver::{Token, Wait};
 use crate::engine::pool::Class;
 
 /// Sends two payloads in both directions at once, split at random, while both ends pause and resume at random.
@@ -103,107 +96,4 @@ pub(super) fn busy_sockets_do_not_starve_others<N: Network>(seed: u64) -> Option
     assert!(rounds < 2000, "{rounds} rounds for 100 exchanges");
     world.finish();
     Some(())
-}
-
-/// A wait past sends ends with the next event, and reports the sends together with it.
-pub(super) fn a_wait_past_sends_ends_with_the_next_event<N: Network>(seed: u64) -> Option<()> {
-    let mut world = World::<N>::new(seed)?;
-    let address = world.network.address();
-    let node = &mut world.nodes[NEAR];
-    let (listener, address) = node.listen(&address);
-    node.driver.accept(listener, true);
-    let near = node.connect(&address);
-    world.until("it is connected to itself", |world| {
-        let connected = world.nodes[NEAR].log(near).connected.is_some();
-        connected && !world.nodes[NEAR].accepted.is_empty()
-    });
-    let node = &mut world.nodes[NEAR];
-    let accepted = node.accepted.pop_front().expect("checked above");
-    let far = node.adopt(accepted.raw);
-    node.driver.receive(near, true);
-    node.driver.receive(far, true);
-    node.turn_briefly();
-    // The system delivers at once; the simulated network reports what was sent before it arrives.
-    let is_real = node.driver.kind() != DriverKind::Sim;
-    for round in 1..=3 {
-        node.send(near, b"x");
-        node.send(far, b"y");
-        let deadline = node.driver.now() + Duration::from_secs(10);
-        node.turn(Wait::PastSends(deadline));
-        let received = node.log(near).received.len() + node.log(far).received.len();
-        assert!(!is_real || received > 2 * (round - 1), "nothing was received in the turn that sent");
-        while node.log(near).received.len() < round || node.log(far).received.len() < round {
-            node.turn_briefly();
-        }
-        assert_eq!((node.log(near).sent, node.log(far).sent), (round, round));
-    }
-    world.finish();
-    Some(())
-}
-
-/// A wait past sends ends when a socket does not take all that is sent, and the rest follows as soon as there is room.
-pub(super) fn a_wait_past_sends_holds_nothing_back<N: Network>(seed: u64) -> Option<()> {
-    let mut world = World::<N>::new(seed)?;
-    // The simulated network takes no sockets of the system.
-    if world.nodes[NEAR].driver.kind() == DriverKind::Sim {
-        return Some(());
-    }
-    for (socket, mut peer, full_of) in [full_socket(), narrow_socket()] {
-        let node = &mut world.nodes[NEAR];
-        let socket = node.adopt(RawSocket::Fd(socket));
-        node.turn_briefly();
-        let sent = payload(seed, Class::Large.bytes());
-        let mut lease = node.pool.take(Class::Large).expect("a buffer");
-        lease.append(&sent);
-        node.driver.send(socket, lease);
-        // A driver that learns of it by a completion must see it, though nothing else happens.
-        if node.driver.kind() == DriverKind::Uring {
-            let deadline = node.driver.now() + PATIENCE;
-            node.turn(Wait::PastSends(deadline));
-            assert!(node.driver.now() < deadline, "the wait has passed over a send that found too little room");
-        }
-        let reading = thread::spawn(move || {
-            let mut received = vec![0; full_of];
-            peer.read_exact(&mut received).expect("what was there before");
-            received.resize(Class::Large.bytes(), 0);
-            peer.read_exact(&mut received).map(|()| received)
-        });
-        while node.log(socket).sent < sent.len() {
-            let deadline = node.driver.now() + PATIENCE;
-            node.turn(Wait::PastSends(deadline));
-        }
-        let received = reading.join().expect("the peer reads").expect("the rest follows");
-        assert!(received == sent);
-        node.close(socket);
-    }
-    world.finish();
-    Some(())
-}
-
-type FullSocket = (OwnedFd, Box<dyn Read + Send>, usize);
-
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// A socket that takes nothing until its peer has read, and how much that is.
-fn full_socket() -> FullSocket {
-    let (mut socket, peer) = UnixStream::pair().expect("a pair");
-    socket.set_nonblocking(true).expect("set");
-    let mut full_of = 0;
-    while let Ok(written) = socket.write(&[0; 1024]) {
-        full_of += written;
-    }
-    peer.set_read_timeout(Some(PATIENCE)).expect("set");
-    (socket.into(), Box::new(peer), full_of)
-}
-
-/// A socket that takes a part of a large buffer.
-fn narrow_socket() -> FullSocket {
-    const LEN: usize = 4096;
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    SockRef::from(&listener).set_recv_buffer_size(LEN).expect("set");
-    let socket = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
-    SockRef::from(&socket).set_send_buffer_size(LEN).expect("set");
-    let (peer, _) = listener.accept().expect("it was connected");
-    peer.set_read_timeout(Some(PATIENCE)).expect("set");
-    (socket.into(), Box::new(peer), 0)
 }

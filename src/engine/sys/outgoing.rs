@@ -90,11 +90,6 @@ impl Outgoing {
         self.end != End::Open
     }
 
-    /// Whether something is left to do when the send in flight has ended.
-    pub(in crate::engine) fn continues_after_send(&self) -> bool {
-        self.end == End::Wanted || self.queue.len() > self.in_flight
-    }
-
     /// Drops the queue and everything that is queued later.
     pub(in crate::engine) fn give_up(&mut self) {
         self.queue.clear();

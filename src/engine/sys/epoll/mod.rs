@@ -272,7 +272,7 @@ impl EpollDriver {
     /// How long the poller may wait; `None` until something happens, which the alarm is too.
     fn timeout(&mut self, wait: Wait, has_happened: bool) -> io::Result<Option<Duration>> {
         let deadline = match wait {
-            Wait::Until(deadline) | Wait::PastSends(deadline) if !has_happened && self.ready.is_empty() => deadline,
+            Wait::Until(deadline) if !has_happened && self.ready.is_empty() => deadline,
             _ => return Ok(Some(Duration::ZERO)),
         };
         let now = MonotonicClock.now();
@@ -463,15 +463,15 @@ impl Driver for EpollDriver {
         Arc::clone(&self.wake) as Arc<dyn Wake>
     }
 
-    fn flush(&mut self, _at_once: bool, events: &mut Vec<DriverEvent>) -> io::Result<()> {
+    fn flush(&mut self, events: &mut Vec<DriverEvent>) -> bool {
         events.append(&mut self.happened);
         self.flush_dirty(events);
-        Ok(())
+        true
     }
 
     fn turn(&mut self, wait: Wait, events: &mut Vec<DriverEvent>) -> io::Result<()> {
         let before = events.len();
-        self.flush(true, events)?;
+        self.flush(events);
         self.retry_starved();
         let timeout = self.timeout(wait, events.len() > before)?;
         let reports = self.poller.wait(timeout)?;

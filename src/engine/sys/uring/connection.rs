@@ -54,18 +54,6 @@ pub(super) struct DriverShared {
     pub(super) buffers: Buffers,
     /// Message headers for gathered sends that are not in use.
     pub(super) messages: Vec<MessageHeader>,
-    /// How many sends that the kernel completes while it takes them are queued, or completed and not collected.
-    pub(super) sends_tried: usize,
-    /// How many of these have another completion unless everything was sent.
-    pub(super) sends_reported: usize,
-    /// A socket continues when its send has ended: it leaves, or has more to send.
-    pub(super) is_send_awaited: bool,
-}
-
-impl DriverShared {
-    pub(super) fn new(ring: Ring, buffers: Buffers) -> DriverShared {
-        DriverShared { ring, buffers, messages: Vec::new(), sends_tried: 0, sends_reported: 0, is_send_awaited: false }
-    }
 }
 
 pub(super) struct Connection {
@@ -222,14 +210,12 @@ impl Connection {
 
     fn advance_send(&mut self, token: Token, gives_up: bool, shared: &mut DriverShared) -> io::Result<()> {
         if gives_up {
-            shared.is_send_awaited |= self.sending.is_in_kernel();
             return self.sending.cancel(token, &mut shared.ring);
         }
         if !matches!(self.phase, Phase::Open) {
             return Ok(());
         }
-        let idle = self.sending.start(token, &self.fd, shared)?;
-        shared.is_send_awaited |= !idle && (self.leaving.is_some() || self.sending.outgoing.continues_after_send());
+        let idle = self.sending.start(token, &self.fd, &mut shared.ring, &mut shared.messages)?;
         if idle && self.sending.outgoing.take_end() {
             // Fails if the peer has reset the connection; receiving reports that.
             let _ = SockRef::from(&self.fd).shutdown(Shutdown::Write);
@@ -339,15 +325,15 @@ impl Connection {
         shared: &mut DriverShared,
         events: &mut Vec<DriverEvent>,
     ) {
-        self.sending.ended(shared);
+        self.sending.ended(&mut shared.messages);
         let sent =
             outcome(completion.result).and_then(|n| if n == 0 { Err(ErrorKind::WriteZero.into()) } else { Ok(n) });
         match sent {
             Ok(bytes) => {
-                self.sending.sent(bytes);
+                self.sending.outgoing.sent(bytes);
                 events.push(DriverEvent::Sent { socket: token, bytes });
             }
-            Err(error) if is_passing(&error) => self.sending.is_full = true,
+            Err(error) if is_passing(&error) => {}
             Err(error) => {
                 self.sending.outgoing.give_up();
                 self.failed = true;

@@ -93,7 +93,7 @@ impl UringDriver {
         let ring = Ring::new()?;
         let buffers = Buffers::new(&ring, pool)?;
         Ok(UringDriver {
-            shared: DriverShared::new(ring, buffers),
+            shared: DriverShared { ring, buffers, messages: Vec::new() },
             wake: Arc::new(EventFd::new()?),
             wake_is_armed: false,
             alarm: Alarm::new()?,
@@ -237,10 +237,8 @@ impl UringDriver {
     }
 
     fn enter(&mut self, wait: Wait, has_happened: bool) -> io::Result<()> {
-        let is_send_awaited = std::mem::take(&mut self.shared.is_send_awaited);
-        let (deadline, waits_past_sends) = match wait {
-            Wait::Until(deadline) if !has_happened => (deadline, false),
-            Wait::PastSends(deadline) if !has_happened => (deadline, !is_send_awaited),
+        let deadline = match wait {
+            Wait::Until(deadline) if !has_happened => deadline,
             _ => return self.shared.ring.poll(),
         };
         let now = MonotonicClock.now();
@@ -249,11 +247,7 @@ impl UringDriver {
             return self.shared.ring.poll();
         }
         let timeout = is_starved.then(|| (deadline - now).min(STARVED_WAIT));
-        // Each of them has its completion by the time when it is submitted. The next one is of something else, or reports that not
-        // everything was sent.
-        let DriverShared { sends_tried, sends_reported, .. } = self.shared;
-        let passes = waits_past_sends && !is_starved && sends_reported == sends_tried;
-        self.shared.ring.wait(1 + if passes { sends_reported } else { 0 }, timeout)
+        self.shared.ring.wait(timeout)
     }
 
     /// Handles the completions, and continues from there.
@@ -306,7 +300,7 @@ impl UringDriver {
             return false;
         }
         for _ in 0..END_ROUNDS {
-            if self.shared.ring.wait(1, Some(END_WAIT)).is_err() {
+            if self.shared.ring.wait(Some(END_WAIT)).is_err() {
                 return false;
             }
             let mut completions = std::mem::take(&mut self.completions);
@@ -518,14 +512,8 @@ impl Driver for UringDriver {
         Arc::clone(&self.wake) as Arc<dyn Wake>
     }
 
-    fn flush(&mut self, at_once: bool, events: &mut Vec<DriverEvent>) -> io::Result<()> {
-        if !at_once {
-            return Ok(());
-        }
-        events.append(&mut self.happened);
-        self.advance_dirty(events)?;
-        self.shared.ring.poll()?;
-        self.take_completions(events)
+    fn flush(&mut self, _events: &mut Vec<DriverEvent>) -> bool {
+        false
     }
 
     fn trim(&mut self) {

@@ -15,9 +15,6 @@ const SUBMISSIONS: u32 = 256;
 /// The size of the completion queue; the kernel keeps further completions aside.
 const COMPLETIONS: u32 = 4096;
 
-/// The name of operations that only report the failure of another. It is the name of no other operation.
-const REPORT: u64 = u64::MAX;
-
 /// One way to set up a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Setup {
@@ -117,27 +114,6 @@ impl Ring {
         Ok(())
     }
 
-    /// The same with a second completion, which [`collect`](Ring::collect) leaves out, if the operation fails.
-    ///
-    /// # Safety
-    ///
-    /// As for [`push`](Ring::push).
-    pub(super) unsafe fn push_with_report(&mut self, entry: squeue::Entry) -> io::Result<()> {
-        let entry = entry.flags(squeue::Flags::IO_LINK);
-        // It runs only after a success, and then completes nothing. After a failure it is cancelled, which is a completion.
-        let report = opcode::Nop::new().build().flags(squeue::Flags::SKIP_SUCCESS).user_data(REPORT);
-        let entries = [entry, report];
-        // SAFETY: as this function demands, and the second points to nothing.
-        if unsafe { self.io.submission().push_multiple(&entries) }.is_err() {
-            passing(self.io.submit())?;
-            // SAFETY: as above.
-            let pushed = unsafe { self.io.submission().push_multiple(&entries) };
-            pushed.map_err(|_| io::Error::new(ErrorKind::OutOfMemory, "the kernel takes no more operations"))?;
-        }
-        self.in_kernel += 1;
-        Ok(())
-    }
-
     /// Queues the cancellation of one operation. The cancellation ends by itself, with or without an error.
     pub(super) fn cancel(&mut self, verb: Verb, token: Token) -> io::Result<()> {
         let entry = opcode::AsyncCancel::new(name(verb, token)).build().user_data(name(Verb::Cancel, token));
@@ -162,16 +138,16 @@ impl Ring {
         if idle { Ok(()) } else { passing(self.io.submit()) }
     }
 
-    /// Submits what is queued and waits until there are as many completions; forever without a timeout.
-    pub(super) fn wait(&mut self, completions: usize, timeout: Option<Duration>) -> io::Result<()> {
-        let Some(timeout) = timeout else { return passing(self.io.submit_and_wait(completions)) };
+    /// Submits what is queued and waits for a completion; forever without a timeout.
+    pub(super) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let Some(timeout) = timeout else { return passing(self.io.submit_and_wait(1)) };
         let timeout = Timespec::from(timeout);
-        passing(self.io.submitter().submit_with_args(completions, &SubmitArgs::new().timespec(&timeout)))
+        passing(self.io.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&timeout)))
     }
 
     /// Appends the completions that are there.
     pub(super) fn collect(&mut self, completions: &mut Vec<Completion>) {
-        for entry in self.io.completion().filter(|entry| entry.user_data() != REPORT) {
+        for entry in self.io.completion() {
             let more = cqueue::more(entry.flags());
             self.in_kernel -= usize::from(!more);
             completions.push(Completion {
