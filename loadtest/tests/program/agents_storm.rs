@@ -87,7 +87,7 @@ fn a_storm_fails_when_a_body_is_cut_and_says_so() {
 #[test]
 fn a_soak_repeats_its_rounds_and_restarts_its_processes() {
     let _alone = alone();
-    let flags = ["soak", "--for", "12s", "--round", "600ms", "--quiet", "0s", "--restart-every", "4"];
+    let flags = ["soak", "--for", "20s", "--round", "1500ms", "--quiet", "0s", "--restart-every", "4"];
     // A debug build, a few rounds, no quiet: growth is looked for and not expected to be absent.
     let out = output(&[&flags, &FEW[..]].concat());
     let found: Value = serde_json::from_slice(&out.stdout).unwrap();
