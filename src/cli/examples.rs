@@ -117,9 +117,8 @@ pub(super) const TOP_EXAMPLES: &str = "Examples:
   adit top --admin http://127.0.0.1:9444 --interval 2s
   adit top --plain --count 2 --interval 10s
 
-It reads the admin API of a running edge or connector, and needs no token. Press ? for the keys. Where standard output is no terminal
-it prints text for each sample. Without colours if NO_COLOR is set. Exit code 1 means that the process cannot be reached, 2 a wrong
-flag.";
+It reads the admin API of a running edge or connector, and needs no token. Press ? for the keys. If standard output is not a terminal,
+it prints text for each sample. NO_COLOR turns colours off. Exit code 1 means that the process cannot be reached, 2 a wrong flag.";
 
 pub(super) const SUPPORT_BUNDLE_EXAMPLES: &str = "Examples:
   adit support-bundle --config edge.toml

@@ -1,6 +1,6 @@
-//! Long lists that a server has sent before, and what becomes of them: a server sends the same one to everybody.
+//! A cache of long lists and how they were filtered, because a server sends the same list to everybody.
 //!
-//! A list is filtered in the same way again only for a caller with the same roles, while nothing else was learned since.
+//! An entry is valid for callers with the same roles, until something is learned on which its decisions depend.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,8 +11,9 @@ use crate::policy::tools::json_text::Value;
 use crate::policy::tools::roles::RoleSet;
 use crate::policy::tools::tool_record::OfferKind;
 
-/// The most lists kept for a policy, and the lengths of their answers, in bytes. A shorter one is quickly filtered anew.
+/// The most lists that a policy caches.
 const LISTS_MAX: usize = 4;
+/// The lengths of the answers that are cached, in bytes. Filtering a shorter one is cheap.
 const LIST_LENS: Range<usize> = 16 * 1_024..1 << 20;
 /// The longest id of a message, in bytes.
 const ID_LEN_MAX: usize = 64;
